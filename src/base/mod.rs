@@ -1,0 +1,11 @@
+//! Floor 0: identifiers, limits, units, checksums, the seeded generator, and the traits behind which clock and
+//! network stand. Everything may import this room; it imports nothing of ours.
+
+pub mod bytes;
+pub mod checksum;
+pub mod clock;
+pub mod ids;
+pub mod limits;
+pub mod net;
+pub mod prng;
+pub mod units;
