@@ -1,0 +1,166 @@
+//! The ack receiver: reads everything that one peer says, on the stream that the peer dialled, verifies it and hands
+//! it to the batcher. A broken frame ends the connection and changes nothing else.
+
+use super::Agent;
+use super::commands::{LinkClosed, PeerMessage};
+use super::connection::Connection;
+use super::rings::ReceiverRings;
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::net::{Net, NetStream, Readiness, Token};
+use crate::metrics::Counter;
+use crate::protocol::frame::split_frame;
+use crate::protocol::peer::{PeerFrame, decode_peer_frame};
+
+/// Bytes read from the socket in one turn.
+const READ_BUDGET: usize = 1 << 20;
+/// Frames handed on in one turn.
+const FRAMES_LIMIT: usize = 64;
+const STREAM: Token = Token(0);
+
+/// Counters that only this receiver writes.
+#[derive(Clone, Default)]
+pub struct AckReceiverCounters {
+    /// Bytes read from the peer.
+    pub bytes_received: Counter,
+    /// Whole frames.
+    pub frames_received: Counter,
+    /// Frames that were none, or not what a peer says: each ended its connection.
+    pub frames_refused: Counter,
+}
+
+/// The agent.
+pub struct AckReceiver<N: Net> {
+    net: N,
+    rings: ReceiverRings<N::Stream>,
+    connection: Option<Connection<N::Stream>>,
+    /// A verified message that found the batcher's ring full.
+    held: Option<PeerMessage>,
+    lost: bool,
+    counters: AckReceiverCounters,
+}
+
+impl<N: Net> Agent for AckReceiver<N> {
+    fn name(&self) -> &'static str {
+        "ack-receiver"
+    }
+
+    fn do_work(&mut self, _now_ns: u64, readiness: &[Readiness]) -> usize {
+        let mut work = self.take_streams();
+        if let Some(connection) = &mut self.connection {
+            for event in readiness {
+                connection.note(event);
+            }
+        }
+        work += self.receive();
+        if self.lost && self.rings.to_conductor.push(LinkClosed::Inbound(self.rings.peer)).is_ok() {
+            self.lost = false;
+            work += 1;
+        }
+        work
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.held.is_some() || self.lost
+    }
+}
+
+impl<N: Net> AckReceiver<N> {
+    /// An agent without a stream; the conductor hands one over when the peer has dialled.
+    pub fn new(net: N, rings: ReceiverRings<N::Stream>) -> Self {
+        Self {
+            net,
+            rings,
+            connection: None,
+            held: None,
+            lost: false,
+            counters: AckReceiverCounters::default(),
+        }
+    }
+
+    /// This agent's counters.
+    #[must_use]
+    pub fn counters(&self) -> AckReceiverCounters {
+        self.counters.clone()
+    }
+
+    fn take_streams(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(new) = self.rings.from_conductor.pop() {
+            work += 1;
+            self.drop_stream();
+            let mut stream = new.stream;
+            if self.net.register(&mut stream, STREAM).is_err() {
+                self.lost = true;
+                continue;
+            }
+            self.connection = Some(Connection::new(stream, FRAME_BYTES_MAX, &new.leftover));
+        }
+        work
+    }
+
+    fn drop_stream(&mut self) {
+        if let Some(mut old) = self.connection.take() {
+            let _ = self.net.deregister(&mut old.stream);
+            old.stream.shutdown();
+        }
+    }
+
+    fn receive(&mut self) -> usize {
+        // What was held must go first: order within a stream is kept.
+        if let Some(message) = self.held.take()
+            && let Err(back) = self.rings.to_batcher.push(message)
+        {
+            self.held = Some(back);
+            return 0;
+        }
+        let Some(connection) = &mut self.connection else { return 0 };
+        let (bytes, mut over) = match connection.read(READ_BUDGET) {
+            Ok(result) => (result.bytes, result.closed),
+            Err(_) => (0, true),
+        };
+        self.counters.bytes_received.add(bytes as u64);
+        let frames = match self.hand_on() {
+            Ok(frames) => frames,
+            Err(reason) => {
+                self.counters.frames_refused.add(1);
+                tracing::warn!(
+                    "closing the connection from peer {}: {reason}; it will dial again",
+                    self.rings.peer
+                );
+                over = true;
+                0
+            }
+        };
+        if over && self.held.is_none() {
+            self.drop_stream();
+            self.lost = true;
+            return 1;
+        }
+        usize::from(bytes > 0) + frames
+    }
+
+    /// Hands whole frames on until none is left, the bound is reached, or the ring is full.
+    fn hand_on(&mut self) -> Result<usize, String> {
+        let Some(connection) = &mut self.connection else { return Ok(0) };
+        let mut frames = 0;
+        while frames < FRAMES_LIMIT && self.held.is_none() {
+            if connection.whole_frame_bytes(FRAME_BYTES_MAX).map_err(|error| error.to_string())?.is_none() {
+                break;
+            }
+            let split = split_frame(connection.inbox.unread()).map_err(|error| error.to_string())?;
+            let Some((frame, consumed)) = split else { break };
+            match decode_peer_frame(frame).map_err(|error| error.to_string())? {
+                PeerFrame::Raft { message, entries } => {
+                    self.counters.frames_received.add(1);
+                    if let Err(back) = self.rings.to_batcher.push(PeerMessage { message, entries }) {
+                        self.held = Some(back);
+                    }
+                }
+                _ => return Err("a handshake frame after the handshake".to_owned()),
+            }
+            connection.inbox.consume(consumed);
+            frames += 1;
+        }
+        Ok(frames)
+    }
+}

@@ -1,0 +1,106 @@
+//! What happens when the commit index moves: the producers' table changes, acknowledgements leave, subscribers are fed.
+//!
+//! Invariant: `applied.index <= raft.commit_index()`, every entry is applied once and in order (PITFALLS 38), and
+//! nothing above the commit index ever reaches a subscriber (29).
+
+use super::Batcher;
+use super::pending::Waiter;
+use crate::agent::commands::{BatcherReply, LogCommand};
+use crate::agent::control::Fatal;
+use crate::agent::rings::DeliveryNotice;
+use crate::base::clock::Clock;
+use crate::base::ids::{LogIndex, NodeId, Offset, Term};
+use crate::entry::{Entry, EntryKind};
+use crate::protocol::client::{AckKind, AckRun, RequestErrorCode};
+
+/// This node's state as of its applied index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Applied {
+    /// The applied (= committed) index.
+    pub index: LogIndex,
+    /// Chain value there: equal on all nodes with equal indexes.
+    pub chain: u64,
+    /// Offset of the next event.
+    pub next_offset: Offset,
+}
+
+impl<C: Clock> Batcher<C> {
+    /// Applies everything up to `commit`.
+    pub(super) fn commit_to(&mut self, commit: LogIndex) {
+        assert!(commit <= self.tail.index, "nothing beyond the log's end is committed");
+        while self.applied.index < commit {
+            let index = self.applied.index.next();
+            let entry = self.hot.get(index).cloned().expect("entries past the applied index are in the hot tail");
+            self.apply(&entry);
+            if self.rings.to_delivery.push(DeliveryNotice::Committed(entry)).is_err() {
+                // Delivery finds the gap and reads the log instead: a slow subscriber delays nobody.
+            }
+        }
+        self.rings.commit_tail.publish(self.applied.index.0, self.applied.next_offset.prev().0);
+        self.acknowledge(commit);
+        self.to_writer(LogCommand::CommitHint(commit));
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        let header = entry.header();
+        assert_eq!(header.base_offset, self.applied.next_offset, "offsets are dense");
+        if let Err(error) = self.producers.apply(&entry.view()) {
+            self.control.fail(Fatal::Unknown(format!("cannot apply the entry at {}: {error}", entry.id())));
+            return;
+        }
+        if header.kind == EntryKind::Configuration
+            && let Ok(configuration) = entry.view().configuration()
+        {
+            self.configuration = configuration;
+        }
+        self.applied =
+            Applied { index: header.index, chain: entry.chain(), next_offset: header.next_offset() };
+        self.unsettled_bytes = self.unsettled_bytes.saturating_sub(entry.len_bytes() as u64);
+        self.counters.entries_applied.add(1);
+    }
+
+    fn acknowledge(&mut self, commit: LogIndex) {
+        // The closure may not borrow `self`, so replies gather here; the vector is empty and free when nobody waits.
+        let mut replies = Vec::new();
+        let producers = &self.producers;
+        self.pending.complete(commit, |index, waiter| match waiter {
+            Waiter::Ack(part) => {
+                let kind = if part.duplicate { AckKind::Duplicate } else { AckKind::Written };
+                let run = AckRun {
+                    producer_id: part.producer_id,
+                    first_sequence: part.first_sequence,
+                    count: part.count,
+                    first_offset: part.first_offset,
+                    kind,
+                };
+                replies.push(BatcherReply::Ack { connection: part.connection, run });
+            }
+            Waiter::Open { connection, request_id } => {
+                replies.push(match producers.after_commit_of_open(index) {
+                    Some(opened) => BatcherReply::ProducerOpened {
+                        connection,
+                        request_id,
+                        producer_id: opened.producer_id,
+                        epoch: opened.epoch,
+                        next_sequence: opened.next_sequence,
+                    },
+                    None => BatcherReply::OpenRefused {
+                        connection,
+                        request_id,
+                        code: RequestErrorCode::TooManyProducers,
+                    },
+                });
+            }
+        });
+        for reply in replies {
+            self.reply(reply);
+        }
+    }
+
+    /// Clients on every node learn who leads (rule: news of a new leader is pushed).
+    pub(super) fn announce_leadership(&mut self, term: Term, leader: Option<NodeId>) {
+        self.reply(BatcherReply::Leadership { term, leader });
+        // News for subscribers may be lost to a full ring; the next change, or their own query, repairs that.
+        let _ = self.rings.to_delivery.push(DeliveryNotice::Leadership { term, leader });
+    }
+}

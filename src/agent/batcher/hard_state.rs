@@ -1,0 +1,101 @@
+//! Hard state and pins on their way to the disk: the core's term, vote and claim, and the incarnations that peers are
+//! pinned to, share one record (rule 13).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Batcher;
+use crate::agent::commands::{ConductorNotice, LogCommand, PinRequest};
+use crate::base::clock::Clock;
+use crate::base::ids::{Incarnation, NodeId};
+use crate::log::StoredHardState;
+use crate::raft::HardState;
+
+/// Which formatting of its disk each peer is known by.
+pub type Pins = BTreeMap<NodeId, Incarnation>;
+
+struct Outstanding {
+    write_id: u64,
+    raft_version: Option<u64>,
+    pin: Option<PinRequest>,
+}
+
+/// Numbers the writes and remembers what each one releases.
+pub(super) struct HardStateWriter {
+    stored: StoredHardState,
+    next_write_id: u64,
+    outstanding: VecDeque<Outstanding>,
+}
+
+impl HardStateWriter {
+    pub(super) const fn new(stored: StoredHardState) -> Self {
+        Self { stored, next_write_id: 1, outstanding: VecDeque::new() }
+    }
+
+    fn write(&mut self, raft_version: Option<u64>, pin: Option<PinRequest>) -> LogCommand {
+        let write_id = self.next_write_id;
+        self.next_write_id += 1;
+        self.outstanding.push_back(Outstanding { write_id, raft_version, pin });
+        LogCommand::HardState { write_id, state: self.stored.clone() }
+    }
+}
+
+impl<C: Clock> Batcher<C> {
+    /// The core changed term, vote or claim.
+    pub(super) fn write_hard_state(&mut self, version: u64, state: &HardState) {
+        let stored = &mut self.hard_state.stored;
+        stored.term = state.term;
+        stored.voted_for = state.voted_for;
+        stored.claimed_tail = state.claimed_tail;
+        let command = self.hard_state.write(Some(version), None);
+        self.to_writer(command);
+    }
+
+    /// All writes up to `write_id` are durable: tell the core and the conductor.
+    pub(super) fn hard_state_flushed(&mut self, write_id: u64) {
+        while let Some(front) = self.hard_state.outstanding.front() {
+            if front.write_id > write_id {
+                break;
+            }
+            let Some(done) = self.hard_state.outstanding.pop_front() else { break };
+            if let Some(version) = done.raft_version {
+                self.raft.hard_state_flushed(version);
+            }
+            if let Some(PinRequest { peer, incarnation }) = done.pin {
+                self.tell_conductor(peer, incarnation, true);
+            }
+        }
+    }
+
+    /// First contact: pins a peer's incarnation, or refuses another one than the pinned. The answer leaves once the
+    /// pin is durable, so no vote or acknowledgement of that peer can count before (PITFALLS 48).
+    pub(super) fn drain_pins(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(request) = self.rings.from_conductor.pop() {
+            work += 1;
+            match self.hard_state.stored.pins.get(&request.peer) {
+                Some(pinned) if *pinned == request.incarnation => {
+                    if !self.pin_in_flight(request) {
+                        self.tell_conductor(request.peer, request.incarnation, true);
+                    }
+                }
+                Some(_) => self.tell_conductor(request.peer, request.incarnation, false),
+                None => {
+                    self.hard_state.stored.pins.insert(request.peer, request.incarnation);
+                    let command = self.hard_state.write(None, Some(request));
+                    self.to_writer(command);
+                }
+            }
+        }
+        work
+    }
+
+    fn pin_in_flight(&self, request: PinRequest) -> bool {
+        self.hard_state.outstanding.iter().any(|write| write.pin == Some(request))
+    }
+
+    fn tell_conductor(&mut self, peer: NodeId, incarnation: Incarnation, accepted: bool) {
+        let notice = ConductorNotice::PinDecided { peer, incarnation, accepted };
+        // A lost notice only costs the peer its handshake timeout, after which it dials again.
+        let _ = self.rings.to_conductor.push(notice);
+    }
+}

@@ -1,0 +1,320 @@
+//! The replication batcher: owner of the Raft node, the producers' table and the hot tail (rule 1).
+//!
+//! One turn, in this order: what the log writer finished; what peers sent; timers; what clients ask; the batch that is
+//! due; then whatever the core wants done (`settle`), and what peers may be sent. Every message to another agent that
+//! must not be lost waits in a bounded backlog while its ring is full, and intake stops meanwhile (rule 4).
+//!
+//! ```text
+//! requests ─▶ publish.rs ─▶ accumulator ─▶ seal ─▶ append (tail.rs) ─▶ log writer, peers (replicate.rs)
+//! peers    ─▶ core.step ─▶ log ops (tail.rs) ─▶ log writer
+//! core     ─▶ commit.rs ─▶ producers.apply ─▶ acknowledgements, delivery
+//! ```
+
+mod commit;
+mod hard_state;
+mod pending;
+mod publish;
+mod replicate;
+mod status;
+mod tail;
+mod timers;
+
+use std::collections::VecDeque;
+
+pub use hard_state::Pins;
+pub use tail::{BatcherStart, TailState};
+pub use timers::TimerSettings;
+
+use self::hard_state::HardStateWriter;
+use self::pending::Pending;
+use self::publish::Staging;
+use self::replicate::PeerPort;
+use self::timers::Timers;
+use super::Agent;
+use super::commands::{BatcherReply, LogCommand, LogEvent, PublishChunk};
+use super::control::Control;
+use super::rings::BatcherRings;
+use crate::base::clock::Clock;
+use crate::base::ids::{Incarnation, LogIndex, NodeId};
+use crate::base::net::Readiness;
+use crate::entry::{BatchAccumulator, BatchLimits, Configuration, Durability};
+use crate::log::HotTail;
+use crate::metrics::Counter;
+use crate::raft::{Raft, Role};
+use crate::stream::Producers;
+
+/// Bounds of one turn and of what may be in flight.
+#[derive(Clone, Copy, Debug)]
+pub struct BatcherLimits {
+    /// Messages taken from each peer in one turn.
+    pub peer_messages_limit: usize,
+    /// Publish frames taken in one turn.
+    pub requests_limit: usize,
+    /// Bytes of appended entries that are not yet committed or not yet flushed here; intake stops beyond it.
+    pub unsettled_bytes_limit: u64,
+    /// Bytes kept in the hot tail for peers that are a little behind.
+    pub hot_tail_bytes_limit: u64,
+    /// Entry bytes in one Append frame (or one entry that is larger).
+    pub append_bytes_limit: usize,
+}
+
+impl Default for BatcherLimits {
+    fn default() -> Self {
+        Self {
+            peer_messages_limit: 64,
+            requests_limit: 256,
+            unsettled_bytes_limit: 32 << 20,
+            hot_tail_bytes_limit: 16 << 20,
+            append_bytes_limit: 256 << 10,
+        }
+    }
+}
+
+/// What a batcher is told at assembly.
+#[derive(Clone, Debug)]
+pub struct BatcherSettings {
+    /// This node.
+    pub node_id: NodeId,
+    /// This formatting of its disk.
+    pub incarnation: Incarnation,
+    /// When a batch is full or due.
+    pub batch: BatchLimits,
+    /// Heartbeats and election timeouts.
+    pub timers: TimerSettings,
+    /// Seed of the jitter; must differ between nodes.
+    pub seed: u64,
+    /// Bounds.
+    pub limits: BatcherLimits,
+    /// Shown in `status`.
+    pub version: &'static str,
+}
+
+/// Counters that only the batcher writes.
+#[derive(Clone, Default)]
+pub struct BatcherCounters {
+    /// Batches sealed by this node as leader.
+    pub batches_sealed: Counter,
+    /// Events sealed in them.
+    pub events_sealed: Counter,
+    /// Entries committed and applied.
+    pub entries_applied: Counter,
+    /// Times this node became leader.
+    pub elections_won: Counter,
+    /// Times this node lost leadership.
+    pub leaderships_lost: Counter,
+    /// Messages to a peer dropped because its ring was full (Raft sends them again).
+    pub peer_messages_dropped: Counter,
+    /// Duplicates answered without an append.
+    pub duplicates: Counter,
+    /// Times a late duty cycle of this node restarted its own suspicion.
+    pub self_suspicions: Counter,
+}
+
+/// The agent. See the module.
+pub struct Batcher<C> {
+    settings: BatcherSettings,
+    clock: C,
+    now_ns: u64,
+    started_ns: u64,
+    raft: Raft,
+    timers: Timers,
+    configuration: Configuration,
+    durability: Durability,
+    hot: HotTail,
+    tail: TailState,
+    /// State as of the applied (= committed) index.
+    applied: commit::Applied,
+    producers: Producers,
+    accumulator: BatchAccumulator,
+    staging: Staging,
+    pending: Pending,
+    hard_state: HardStateWriter,
+    peers: Vec<PeerPort>,
+    rings: BatcherRings,
+    control: Control,
+    counters: BatcherCounters,
+    /// Commands for the writer that found its ring full. Intake stops while it is not empty.
+    log_backlog: VecDeque<LogCommand>,
+    /// Replies that found the dispatcher's ring full. Intake stops while it is not empty.
+    reply_backlog: VecDeque<BatcherReply>,
+    /// A publish frame that could not be finished in its turn.
+    open_chunk: Option<(PublishChunk, usize)>,
+    written: LogIndex,
+    flushed: LogIndex,
+    unsettled_bytes: u64,
+    reads: Vec<status::OpenRead>,
+    next_read_token: u64,
+    led_before: bool,
+}
+
+impl<C: Clock> Agent for Batcher<C> {
+    fn name(&self) -> &'static str {
+        "batcher"
+    }
+
+    fn do_work(&mut self, now_ns: u64, _readiness: &[Readiness]) -> usize {
+        self.begin_turn(now_ns);
+        let mut work = self.drain_backlogs();
+        work += self.drain_log_events();
+        self.settle(Vec::new());
+        work += self.drain_pins();
+        work += self.drain_peers();
+        work += self.fire_timers();
+        self.settle(Vec::new());
+        work += self.drain_requests();
+        work += self.seal_if_due();
+        self.settle(Vec::new());
+        work += self.pump_peers();
+        self.settle(Vec::new());
+        self.trim_hot_tail();
+        self.check_drained();
+        work
+    }
+
+    fn next_deadline_ns(&self) -> Option<u64> {
+        let batch = self.accumulator.deadline_ns();
+        match (self.timers.next_deadline_ns(), batch) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn is_stalled(&self) -> bool {
+        !self.log_backlog.is_empty() || !self.reply_backlog.is_empty()
+    }
+}
+
+impl<C: Clock> Batcher<C> {
+    /// This agent's counters.
+    #[must_use]
+    pub fn counters(&self) -> BatcherCounters {
+        self.counters.clone()
+    }
+
+    /// The Raft node, for invariants in the simulator.
+    #[must_use]
+    pub const fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The producers' table as of the applied index, for invariants in the simulator.
+    #[must_use]
+    pub const fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// Applied index and the chain value there.
+    #[must_use]
+    pub fn applied(&self) -> (LogIndex, u64) {
+        (self.applied.index, self.applied.chain)
+    }
+
+    fn is_leader(&self) -> bool {
+        self.raft.role() == Role::Leader
+    }
+
+    /// Self-suspicion: a node whose own duty cycle was late must not suspect others for what it did not hear.
+    fn begin_turn(&mut self, now_ns: u64) {
+        if self.started_ns == 0 {
+            self.started_ns = now_ns;
+            self.tail.log_time_at_ns = now_ns;
+            self.raft.start();
+        }
+        self.now_ns = now_ns;
+        // Asleep until a deadline is no lateness; waking up far behind one is.
+        let behind_ns = self.timers.next_deadline_ns().map_or(0, |deadline| now_ns.saturating_sub(deadline));
+        if behind_ns > self.settings.timers.heartbeat_interval_ns && !self.is_leader() {
+            self.counters.self_suspicions.add(1);
+            self.timers.restart_suspicion(now_ns);
+        }
+    }
+
+    fn drain_backlogs(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(command) = self.log_backlog.pop_front() {
+            if let Err(back) = self.rings.to_writer.push(command) {
+                self.log_backlog.push_front(back);
+                break;
+            }
+            work += 1;
+        }
+        while let Some(reply) = self.reply_backlog.pop_front() {
+            if let Err(back) = self.rings.to_dispatcher.push(reply) {
+                self.reply_backlog.push_front(back);
+                break;
+            }
+            work += 1;
+        }
+        work
+    }
+
+    /// Hands a command to the log writer, in order, never losing it.
+    fn to_writer(&mut self, command: LogCommand) {
+        if !self.log_backlog.is_empty() {
+            self.log_backlog.push_back(command);
+        } else if let Err(back) = self.rings.to_writer.push(command) {
+            self.log_backlog.push_back(back);
+        }
+    }
+
+    /// Hands a reply to the dispatcher, in order, never losing it.
+    fn reply(&mut self, reply: BatcherReply) {
+        if !self.reply_backlog.is_empty() {
+            self.reply_backlog.push_back(reply);
+        } else if let Err(back) = self.rings.to_dispatcher.push(reply) {
+            self.reply_backlog.push_back(back);
+        }
+    }
+
+    fn drain_log_events(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(event) = self.rings.from_writer.pop() {
+            work += 1;
+            match event {
+                LogEvent::Progress { generation, written, flushed } => {
+                    self.written = written;
+                    self.flushed = flushed;
+                    let stable = match self.durability {
+                        Durability::Disk => flushed,
+                        Durability::Memory => written,
+                    };
+                    self.raft.log_stable(generation, stable);
+                }
+                LogEvent::HardStateFlushed { write_id } => self.hard_state_flushed(write_id),
+            }
+        }
+        work
+    }
+
+    fn fire_timers(&mut self) -> usize {
+        let mut work = 0;
+        // Four kinds exist; more than that in one turn would be a timer that re-arms itself in the past.
+        while work < 8
+            && let Some(kind) = self.timers.take_due(self.now_ns)
+        {
+            self.raft.timer_fired(kind);
+            self.settle(Vec::new());
+            work += 1;
+        }
+        work
+    }
+
+    /// Intake may go on: nothing waits for a full ring, and what is in flight is bounded.
+    fn may_take_in(&self) -> bool {
+        self.log_backlog.is_empty()
+            && self.reply_backlog.is_empty()
+            && self.unsettled_bytes < self.settings.limits.unsettled_bytes_limit
+    }
+
+    fn check_drained(&mut self) {
+        if self.control.is_draining()
+            && !self.control.is_drained()
+            && self.accumulator.is_empty()
+            && self.open_chunk.is_none()
+            && self.pending.is_empty()
+            && self.reply_backlog.is_empty()
+        {
+            self.control.set_drained();
+        }
+    }
+}

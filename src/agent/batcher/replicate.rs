@@ -1,0 +1,244 @@
+//! Between this node's core and its peers: messages in, messages and entries out.
+
+use std::collections::VecDeque;
+
+use super::Batcher;
+use crate::agent::commands::{CatchUpReply, CatchUpRequest, SenderCommand};
+use crate::agent::control::Fatal;
+use crate::agent::rings::BatcherPeerRings;
+use crate::base::clock::Clock;
+use crate::base::ids::{LogIndex, NodeId};
+use crate::entry::Entry;
+use crate::raft::{Message, Role, SendPlan};
+
+/// Bytes asked of the reader at once for a peer that is behind the hot tail.
+const CATCH_UP_BYTES: usize = 1 << 20;
+
+/// The rings of one peer, and what the reader fetched for it.
+pub(super) struct PeerPort {
+    pub(super) rings: BatcherPeerRings,
+    pub(super) connected: bool,
+    /// Outstanding request to the reader.
+    requested: Option<LogIndex>,
+    /// Entries from the reader, contiguous, to be sent before the hot tail is reached again.
+    fetched: VecDeque<Entry>,
+}
+
+impl PeerPort {
+    pub(super) const fn new(rings: BatcherPeerRings) -> Self {
+        Self { rings, connected: false, requested: None, fetched: VecDeque::new() }
+    }
+
+    pub(super) const fn id(&self) -> NodeId {
+        self.rings.peer
+    }
+}
+
+impl<C: Clock> Batcher<C> {
+    /// Steps what peers sent, bounded, each peer in turn.
+    pub(super) fn drain_peers(&mut self) -> usize {
+        let mut work = 0;
+        for slot in 0..self.peers.len() {
+            work += self.drain_link_states(slot);
+            for _ in 0..self.settings.limits.peer_messages_limit {
+                // A disk that is far behind stops intake: the leader's window is bounded, so this is the backstop.
+                if !self.log_backlog.is_empty() {
+                    break;
+                }
+                let Some(received) = self.peers[slot].rings.from_receiver.pop() else { break };
+                let from = self.peers[slot].id();
+                self.raft.step(from, received.message);
+                self.settle(received.entries);
+                work += 1;
+            }
+        }
+        while let Some(reply) = self.rings.from_reader.pop() {
+            self.take_catch_up(reply);
+            work += 1;
+        }
+        work
+    }
+
+    fn drain_link_states(&mut self, slot: usize) -> usize {
+        let mut work = 0;
+        while let Some(state) = self.peers[slot].rings.from_sender.pop() {
+            let peer = self.peers[slot].id();
+            self.peers[slot].connected = state.connected;
+            self.peers[slot].fetched.clear();
+            if state.connected {
+                self.raft.peer_connected(peer);
+            } else {
+                self.raft.peer_disconnected(peer);
+            }
+            work += 1;
+        }
+        work
+    }
+
+    /// Carries out whatever the core wants done, until it wants nothing more. `received` are the entries that came
+    /// with the Append just stepped.
+    pub(super) fn settle(&mut self, mut received: Vec<Entry>) {
+        while self.raft.has_ready() {
+            let ready = self.raft.ready();
+            for request in ready.timers {
+                self.timers.apply(request, self.now_ns);
+            }
+            let changed = ready.role_changed;
+            if changed.is_some() && self.led_before && !self.is_leader() {
+                self.led_before = false;
+                self.counters.leaderships_lost.add(1);
+                self.producers.drop_overlay();
+                self.abandon_clients();
+            }
+            if let Some((version, state)) = ready.hard_state {
+                self.write_hard_state(version, &state);
+            }
+            for op in ready.log_ops {
+                self.carry_out(op, &mut received);
+            }
+            if let Some(change) = changed {
+                if change.role == Role::Leader && !self.led_before {
+                    self.become_leader();
+                }
+                self.announce_leadership(change.term, change.leader);
+            }
+            for (to, message) in ready.messages {
+                self.send_message(to, message);
+            }
+            if let Some(commit) = ready.commit_index {
+                self.commit_to(commit);
+            }
+            for (token, outcome) in ready.reads {
+                self.finish_read(token, outcome.is_ok());
+            }
+        }
+    }
+
+    /// The uncommitted suffix is this leader's to finish: its producers' overlay is rebuilt from it.
+    fn become_leader(&mut self) {
+        self.led_before = true;
+        self.counters.elections_won.add(1);
+        self.producers.drop_overlay();
+        let mut index = self.applied.index.next();
+        while let Some(entry) = self.hot.get(index) {
+            self.producers.note_appended(&entry.view());
+            index = index.next();
+        }
+        assert_eq!(index, self.tail.index.next(), "the whole uncommitted suffix is in the hot tail");
+        for port in &mut self.peers {
+            port.fetched.clear();
+        }
+    }
+
+    fn send_message(&mut self, to: NodeId, message: Message) {
+        let Some(port) = self.peers.iter_mut().find(|port| port.id() == to) else { return };
+        if port.rings.to_sender.push(SenderCommand::Message(message)).is_err() {
+            // Raft repeats what matters; a peer that does not drain its ring is as good as cut off.
+            self.counters.peer_messages_dropped.add(1);
+        }
+    }
+
+    /// Sends each connected peer what its window allows.
+    pub(super) fn pump_peers(&mut self) -> usize {
+        if !self.is_leader() {
+            return 0;
+        }
+        let mut work = 0;
+        for slot in 0..self.peers.len() {
+            if !self.peers[slot].connected {
+                continue;
+            }
+            for _ in 0..self.settings.limits.peer_messages_limit {
+                if self.peers[slot].rings.to_sender.slots() == 0 {
+                    break;
+                }
+                let Some(plan) = self.raft.next_send(self.peers[slot].id()) else { break };
+                if !self.send_plan(slot, &plan) {
+                    break;
+                }
+                work += 1;
+            }
+        }
+        work
+    }
+
+    /// Sends (a prefix of) a plan. False when the entries are not at hand yet.
+    fn send_plan(&mut self, slot: usize, plan: &SendPlan) -> bool {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        if plan.last >= plan.first {
+            self.collect(slot, plan, &mut entries, &mut bytes);
+            if entries.is_empty() {
+                return false;
+            }
+        }
+        let last = entries.last().map_or(plan.prev.index, Entry::index);
+        let port = &mut self.peers[slot];
+        let command = SenderCommand::Append {
+            term: plan.term,
+            prev: plan.prev,
+            commit: plan.commit,
+            wants_reply: plan.wants_reply,
+            entries,
+        };
+        if port.rings.to_sender.push(command).is_err() {
+            return false;
+        }
+        let peer = port.id();
+        self.raft.sent(peer, last, bytes as u64);
+        true
+    }
+
+    /// Gathers entries for one frame: fetched ones first, then the hot tail; asks the reader for what is in neither.
+    fn collect(&mut self, slot: usize, plan: &SendPlan, entries: &mut Vec<Entry>, bytes: &mut usize) {
+        let limit = self.settings.limits.append_bytes_limit;
+        let port = &mut self.peers[slot];
+        let mut index = plan.first;
+        while index <= plan.last {
+            while port.fetched.front().is_some_and(|entry| entry.index() < index) {
+                port.fetched.pop_front();
+            }
+            let entry = match port.fetched.front() {
+                Some(front) if front.index() == index => port.fetched.pop_front(),
+                _ => self.hot.get(index).cloned(),
+            };
+            let Some(entry) = entry else { break };
+            if !entries.is_empty() && *bytes + entry.len_bytes() > limit {
+                if index < self.hot.first_index() {
+                    port.fetched.push_front(entry);
+                }
+                break;
+            }
+            *bytes += entry.len_bytes();
+            entries.push(entry);
+            index = index.next();
+        }
+        if entries.is_empty() && port.requested.is_none() {
+            let upto = plan.last.min(self.hot.first_index().prev());
+            let request =
+                CatchUpRequest { peer: port.rings.peer, first: plan.first, upto, bytes_max: CATCH_UP_BYTES };
+            if upto >= plan.first && self.rings.to_reader.push(request).is_ok() {
+                port.requested = Some(plan.first);
+            }
+        }
+    }
+
+    fn take_catch_up(&mut self, reply: CatchUpReply) {
+        let Some(port) = self.peers.iter_mut().find(|port| port.rings.peer == reply.peer) else { return };
+        if port.requested != Some(reply.first) {
+            return;
+        }
+        port.requested = None;
+        match reply.entries {
+            Ok(entries) => {
+                port.fetched.clear();
+                port.fetched.extend(entries);
+            }
+            Err(error) if error.is_transient() => {}
+            Err(error) => self.control.fail(Fatal::Disk(format!(
+                "cannot read index {} from this node's own log for peer {}: {error}",
+                reply.first, reply.peer
+            ))),
+        }
+    }
+}

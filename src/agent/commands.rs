@@ -1,0 +1,320 @@
+//! What crosses the rings. One place, so that the conversation between agents can be read at a glance.
+
+use crate::base::ids::{EntryId, Epoch, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term};
+use crate::entry::Entry;
+use crate::log::{LogReadError, StoredHardState};
+use crate::protocol::client::{AckRun, PublishErrorCode, Purpose, RequestErrorCode, StatusReply};
+use crate::raft::Message;
+
+/// A client connection as the dispatcher knows it. The generation tells a reused slot from its earlier tenant, so a
+/// late reply never reaches a stranger.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId {
+    /// Place in the dispatcher's table.
+    pub slot: u32,
+    /// Tenant of that place.
+    pub generation: u32,
+}
+
+/// Conductor to dispatcher or delivery: a client that has said hello. The receiver writes the reply.
+pub struct NewClient<S> {
+    /// The socket, not registered anywhere.
+    pub stream: S,
+    /// What it wants to do.
+    pub purpose: Purpose,
+    /// Protocol version chosen from its range.
+    pub protocol: u16,
+    /// Feature bits that both sides know.
+    pub features: u64,
+    /// Bytes that came after the hello.
+    pub leftover: Vec<u8>,
+}
+
+/// Conductor to a peer's sender or ack receiver: a connection whose handshake is done.
+pub struct NewPeer<S> {
+    /// The socket, not registered anywhere.
+    pub stream: S,
+    /// Bytes that came after the handshake.
+    pub leftover: Vec<u8>,
+}
+
+/// Sender or ack receiver to conductor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkClosed {
+    /// The outbound stream is gone: dial again.
+    Outbound(NodeId),
+    /// The inbound stream is gone: the peer will dial.
+    Inbound(NodeId),
+}
+
+/// Conductor to batcher: first contact with a peer; may it be pinned?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PinRequest {
+    /// Who.
+    pub peer: NodeId,
+    /// As which formatting of its disk.
+    pub incarnation: Incarnation,
+}
+
+/// Batcher to conductor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConductorNotice {
+    /// The pin is durable, or refused because another incarnation is pinned.
+    PinDecided {
+        /// Who.
+        peer: NodeId,
+        /// The incarnation asked about.
+        incarnation: Incarnation,
+        /// Whether it is the pinned one.
+        accepted: bool,
+    },
+}
+
+/// One publish frame on its way to the batcher. The buffer goes back by [`BatcherReply::Recycle`].
+pub struct PublishChunk {
+    /// Whom to answer.
+    pub connection: ConnectionId,
+    /// Under which identity.
+    pub producer_id: ProducerId,
+    /// And which opening of it.
+    pub epoch: Epoch,
+    /// The last event's sequence (they are contiguous).
+    pub last_sequence: Sequence,
+    /// Encoded events back to back, already checked to be whole.
+    pub events: Vec<u8>,
+}
+
+/// Dispatcher to batcher.
+pub enum BatcherRequest {
+    /// Events to append.
+    Publish(PublishChunk),
+    /// Open a producer by name.
+    OpenProducer {
+        /// Whom to answer.
+        connection: ConnectionId,
+        /// Echoed in the answer.
+        request_id: u64,
+        /// The producer's name.
+        name: String,
+    },
+    /// How far is it committed?
+    CommitQuery {
+        /// Whom to answer.
+        connection: ConnectionId,
+        /// Echoed in the answer.
+        request_id: u64,
+        /// Answer only as a leader that a quorum has just confirmed.
+        leader_required: bool,
+    },
+    /// How are you?
+    Status {
+        /// Whom to answer.
+        connection: ConnectionId,
+        /// Echoed in the answer.
+        request_id: u64,
+    },
+}
+
+/// Batcher to dispatcher.
+pub enum BatcherReply {
+    /// Events are committed (or were already).
+    Ack {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// Which sequences stand at which offsets.
+        run: AckRun,
+    },
+    /// An event was refused; nothing of this chunk from here on was appended.
+    PublishError {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// Whose event.
+        producer_id: ProducerId,
+        /// The first refused sequence.
+        sequence: Sequence,
+        /// How many events of the frame are refused.
+        count: u16,
+        /// Why.
+        code: PublishErrorCode,
+    },
+    /// A producer is open: the entry that opened it is committed.
+    ProducerOpened {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// Echo.
+        request_id: u64,
+        /// Its id.
+        producer_id: ProducerId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The sequence that must come next.
+        next_sequence: Sequence,
+    },
+    /// A producer could not be opened.
+    OpenRefused {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// Echo.
+        request_id: u64,
+        /// Why.
+        code: RequestErrorCode,
+    },
+    /// Answer to a commit query; `None` where a leader was required and this node is none.
+    Commit {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// Echo.
+        request_id: u64,
+        /// Commit index and last committed offset.
+        committed: Option<(LogIndex, Offset)>,
+        /// Confirmed by a quorum just now.
+        from_leader: bool,
+    },
+    /// Answer to a status query.
+    Status {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// The answer, but for what only the dispatcher knows.
+        status: Box<StatusReply<'static>>,
+    },
+    /// This node does not lead (any more); what was in flight on this connection is unknown: send it again.
+    NotLeader {
+        /// Whom to tell.
+        connection: ConnectionId,
+    },
+    /// Who leads, as far as this node knows.
+    Leadership {
+        /// In which term.
+        term: Term,
+        /// The leader, if known.
+        leader: Option<NodeId>,
+    },
+    /// A publish buffer to use again, with the bytes that it held.
+    Recycle {
+        /// Empty, with its memory.
+        buffer: Vec<u8>,
+        /// For the dispatcher's budget.
+        bytes: usize,
+    },
+}
+
+/// Batcher to a peer's sender.
+pub enum SenderCommand {
+    /// An Append with its entries beside it.
+    Append {
+        /// Leader's term.
+        term: Term,
+        /// The entry before the first.
+        prev: EntryId,
+        /// Leader's commit index.
+        commit: LogIndex,
+        /// Asks for an immediate answer.
+        wants_reply: bool,
+        /// Contiguous entries from `prev.index + 1`.
+        entries: Vec<Entry>,
+    },
+    /// Any other message.
+    Message(Message),
+}
+
+/// Sender to batcher: the outbound stream to that peer came up or went down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkState {
+    /// Now connected.
+    pub connected: bool,
+}
+
+/// Ack receiver to batcher: one message of the peer, entries verified.
+pub struct PeerMessage {
+    /// The message.
+    pub message: Message,
+    /// For an Append: its entries.
+    pub entries: Vec<Entry>,
+}
+
+/// Batcher to log writer, in order.
+pub enum LogCommand {
+    /// Append one entry.
+    Append(Entry),
+    /// Remove the suffix from here on; what follows belongs to `generation`.
+    TruncateFrom {
+        /// First index that goes.
+        first_removed: LogIndex,
+        /// Counts truncations (PITFALLS 28).
+        generation: u64,
+    },
+    /// Make hard state durable, in both modes.
+    HardState {
+        /// Echoed when it is durable.
+        write_id: u64,
+        /// What to store.
+        state: StoredHardState,
+    },
+    /// A commit index worth remembering with the next watermark.
+    CommitHint(LogIndex),
+}
+
+/// Log writer to batcher.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogEvent {
+    /// How far the log is written (page cache) and flushed (fdatasync returned).
+    Progress {
+        /// Truncations that the writer has carried out.
+        generation: u64,
+        /// Last index in the page cache.
+        written: LogIndex,
+        /// Last index on the disk.
+        flushed: LogIndex,
+    },
+    /// All hard-state writes up to this one are durable.
+    HardStateFlushed {
+        /// Newest durable write.
+        write_id: u64,
+    },
+}
+
+/// Batcher to reader: entries for a peer that is behind the hot tail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CatchUpRequest {
+    /// For whom.
+    pub peer: NodeId,
+    /// From here.
+    pub first: LogIndex,
+    /// Up to here at most.
+    pub upto: LogIndex,
+    /// About this much.
+    pub bytes_max: usize,
+}
+
+/// Reader to batcher.
+pub struct CatchUpReply {
+    /// For whom.
+    pub peer: NodeId,
+    /// What was asked.
+    pub first: LogIndex,
+    /// Contiguous entries from `first` (at least one), or why not.
+    pub entries: Result<Vec<Entry>, LogReadError>,
+}
+
+/// Delivery to reader: committed entries for a subscriber that is behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ColdReadRequest {
+    /// Delivery's own key for the subscription.
+    pub key: u64,
+    /// The first wanted event.
+    pub offset: Offset,
+    /// Not beyond this committed index.
+    pub upto: LogIndex,
+    /// About this much.
+    pub bytes_max: usize,
+}
+
+/// Reader to delivery.
+pub struct ColdReadReply {
+    /// Echo.
+    pub key: u64,
+    /// The first wanted event.
+    pub offset: Offset,
+    /// Contiguous entries, the first of which holds `offset` or follows it; or why not.
+    pub entries: Result<Vec<Entry>, LogReadError>,
+}

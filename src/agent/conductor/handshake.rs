@@ -1,0 +1,374 @@
+//! Handshakes under way.
+
+use super::checks::{Refusal, check_client, check_incarnation, check_peer};
+use super::{Conductor, FIRST_HANDSHAKE, Port};
+use crate::agent::commands::{NewClient, NewPeer, PinRequest};
+use crate::agent::connection::Connection;
+use crate::base::ids::{Incarnation, NodeId};
+use crate::base::net::{Net, NetStream, Token};
+use crate::protocol::client::{ClientHelloReply, ClientMessage, Purpose, ServerMessage};
+use crate::protocol::frame::{Agreed, HELLO_FRAME_BYTES_MAX, ProtocolOffer, RefuseCode, split_frame_within};
+use crate::protocol::peer::{PeerFrame, PeerHello, PeerHelloAccept, PeerHelloReply, decode_peer_frame};
+
+/// How far a handshake has come.
+pub(super) enum Stage {
+    /// A dial whose connection is not yet up.
+    Connecting { peer: NodeId },
+    /// We said hello to a peer and wait for its reply.
+    AwaitReply { peer: NodeId },
+    /// A peer's reply is good; its incarnation is being pinned.
+    AwaitReplyPin { peer: NodeId, incarnation: Incarnation },
+    /// Somebody connected to the peer port and must say hello.
+    AwaitPeerHello,
+    /// A peer's hello is good; its incarnation is being pinned.
+    AwaitPin { peer: NodeId, incarnation: Incarnation, agreed: Agreed },
+    /// Somebody connected to the client port and must say hello.
+    AwaitClientHello,
+}
+
+/// One connection that is nobody's yet.
+pub(super) struct Handshake<S> {
+    pub(super) connection: Connection<S>,
+    pub(super) stage: Stage,
+    pub(super) deadline_ns: u64,
+}
+
+impl<S: NetStream> Handshake<S> {
+    pub(super) fn new(stream: S, stage: Stage, deadline_ns: u64) -> Self {
+        // Connecting: not writable before the system says so.
+        let mut connection = Connection::new(stream, HELLO_FRAME_BYTES_MAX, &[]);
+        connection.writable = !matches!(stage, Stage::Connecting { .. });
+        Self { connection, stage, deadline_ns }
+    }
+}
+
+/// What a turn of one handshake came to.
+enum Outcome {
+    /// Nothing yet.
+    Waiting,
+    /// Something moved; look again.
+    Moved,
+    /// Over: the socket was handed on or is to be closed.
+    Over,
+    /// Refused: say why, then close.
+    Refuse(Refusal),
+}
+
+impl<N: Net> Conductor<N> {
+    pub(super) fn begin_inbound(&mut self, port: Port, stream: N::Stream) {
+        let stage = match port {
+            Port::Peer => Stage::AwaitPeerHello,
+            Port::Client => Stage::AwaitClientHello,
+        };
+        let deadline_ns = self.now_ns + self.settings.handshake_timeout_ns;
+        self.begin(Handshake::new(stream, stage, deadline_ns));
+    }
+
+    pub(super) fn begin(&mut self, mut handshake: Handshake<N::Stream>) {
+        let slot = self.handshakes.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.handshakes.push(None);
+            self.handshakes.len() - 1
+        });
+        let token = Token(FIRST_HANDSHAKE + slot as u32);
+        if self.net.register(&mut handshake.connection.stream, token).is_err() {
+            handshake.connection.stream.shutdown();
+            return;
+        }
+        self.handshakes[slot] = Some(handshake);
+    }
+
+    /// One handshake's turn.
+    pub(super) fn advance(&mut self, slot: usize) -> usize {
+        let Some(mut handshake) = self.handshakes[slot].take() else { return 0 };
+        let mut work = 0;
+        loop {
+            match self.step(&mut handshake) {
+                Outcome::Waiting => break,
+                Outcome::Moved => work += 1,
+                Outcome::Over => return self.close(handshake),
+                Outcome::Refuse(refusal) => return self.refuse(handshake, &refusal),
+            }
+        }
+        if handshake.deadline_ns <= self.now_ns {
+            self.counters.timed_out.add(1);
+            return self.close(handshake);
+        }
+        self.handshakes[slot] = Some(handshake);
+        work
+    }
+
+    fn step(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
+        match handshake.stage {
+            Stage::Connecting { peer } => self.say_hello(handshake, peer),
+            Stage::AwaitReplyPin { .. } | Stage::AwaitPin { .. } => Outcome::Waiting,
+            Stage::AwaitReply { .. } | Stage::AwaitPeerHello | Stage::AwaitClientHello => self.listen(handshake),
+        }
+    }
+
+    fn say_hello(&self, handshake: &mut Handshake<N::Stream>, peer: NodeId) -> Outcome {
+        if !handshake.connection.writable {
+            return Outcome::Waiting;
+        }
+        match handshake.connection.stream.poll_connected() {
+            Ok(true) => {}
+            Ok(false) => {
+                handshake.connection.writable = false;
+                return Outcome::Waiting;
+            }
+            Err(_) => return Outcome::Over,
+        }
+        let s = &self.settings;
+        let hello = PeerHello {
+            offer: ProtocolOffer::OURS,
+            cluster_id: s.cluster_id,
+            from: s.node_id,
+            to: peer,
+            incarnation: s.incarnation,
+            group: s.group,
+            durability: s.durability,
+            cluster_version: s.cluster_version,
+        };
+        handshake.connection.outbox.write_with(|out| hello.encode(out));
+        if handshake.connection.write().is_err() {
+            return Outcome::Over;
+        }
+        handshake.stage = Stage::AwaitReply { peer };
+        Outcome::Moved
+    }
+
+    /// Reads until a whole hello (or reply) is there.
+    fn listen(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
+        let closed = match handshake.connection.read(HELLO_FRAME_BYTES_MAX) {
+            Ok(result) => result.closed,
+            Err(_) => return Outcome::Over,
+        };
+        let malformed = |text: String| Outcome::Refuse((RefuseCode::Malformed, text));
+        match handshake.connection.whole_frame_bytes(HELLO_FRAME_BYTES_MAX) {
+            Ok(Some(_)) => self.heard(handshake),
+            Ok(None) if closed => Outcome::Over,
+            Ok(None) => Outcome::Waiting,
+            Err(error) => malformed(error.to_string()),
+        }
+    }
+
+    /// A whole frame is at the front of the inbox.
+    fn heard(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
+        let unread = handshake.connection.inbox.unread();
+        let malformed = |text: String| Outcome::Refuse((RefuseCode::Malformed, text));
+        let (frame, consumed) = match split_frame_within(unread, HELLO_FRAME_BYTES_MAX) {
+            Ok(Some(split)) => split,
+            Ok(None) => return Outcome::Waiting,
+            Err(error) => return malformed(error.to_string()),
+        };
+        if matches!(handshake.stage, Stage::AwaitClientHello) {
+            let (purpose, cluster_id, offer) = match ClientMessage::decode(frame) {
+                Ok(ClientMessage::Hello(hello)) => (hello.purpose, hello.cluster_id, hello.offer),
+                Ok(_) => return malformed("the first frame must be a hello".to_owned()),
+                Err(error) => return malformed(error.to_string()),
+            };
+            handshake.connection.inbox.consume(consumed);
+            return match check_client(&self.settings, cluster_id, offer) {
+                Ok(agreed) => self.welcome_client(handshake, purpose, agreed),
+                Err(refusal) => Outcome::Refuse(refusal),
+            };
+        }
+        let frame = match decode_peer_frame(frame) {
+            Ok(frame) => frame,
+            Err(error) => return malformed(error.to_string()),
+        };
+        let outcome = match (&handshake.stage, frame) {
+            (Stage::AwaitPeerHello, PeerFrame::Hello(hello)) => self.heard_hello(&hello),
+            (Stage::AwaitReply { peer }, PeerFrame::HelloReply(reply)) => self.heard_reply(*peer, &reply),
+            _ => Err(malformed("the first frame must be a hello".to_owned())),
+        };
+        handshake.connection.inbox.consume(consumed);
+        match outcome {
+            Ok(stage) => {
+                handshake.stage = stage;
+                self.pin_or_go_on(handshake)
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    fn heard_hello(&self, hello: &PeerHello) -> Result<Stage, Outcome> {
+        let agreed = check_peer(&self.settings, &self.pins, hello).map_err(Outcome::Refuse)?;
+        Ok(Stage::AwaitPin { peer: hello.from, incarnation: hello.incarnation, agreed })
+    }
+
+    fn heard_reply(&mut self, peer: NodeId, reply: &PeerHelloReply<'_>) -> Result<Stage, Outcome> {
+        match reply {
+            PeerHelloReply::Accept(accept) if accept.node_id == peer => {
+                match check_incarnation(&self.pins, peer, accept.incarnation) {
+                    Ok(()) => Ok(Stage::AwaitReplyPin { peer, incarnation: accept.incarnation }),
+                    Err((_, text)) => Err(self.dial_refused(peer, &text)),
+                }
+            }
+            PeerHelloReply::Accept(accept) => {
+                let text = format!("node {} answers at node {peer}'s address; check the `nodes` list", accept.node_id);
+                Err(self.dial_refused(peer, &text))
+            }
+            PeerHelloReply::Refuse { text, .. } => Err(self.dial_refused(peer, text)),
+        }
+    }
+
+    fn dial_refused(&mut self, peer: NodeId, text: &str) -> Outcome {
+        self.counters.refused.add(1);
+        let now_ns = self.now_ns;
+        if let Some(dial) = self.dial_of(peer) {
+            if dial.tell_refusal(text) {
+                tracing::error!("node {peer} refuses this node: {text}");
+            }
+            dial.refused(now_ns);
+        }
+        Outcome::Over
+    }
+
+    /// Known incarnations go on at once; a first contact is pinned durably first.
+    fn pin_or_go_on(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
+        let (Stage::AwaitPin { peer, incarnation, .. } | Stage::AwaitReplyPin { peer, incarnation }) =
+            handshake.stage
+        else {
+            return Outcome::Waiting;
+        };
+        if self.pins.get(&peer) == Some(&incarnation) {
+            return self.hand_over_peer(handshake);
+        }
+        match self.rings.to_batcher.push(PinRequest { peer, incarnation }) {
+            Ok(()) => Outcome::Waiting,
+            Err(_) => Outcome::Over,
+        }
+    }
+
+    /// The batcher has pinned (or refused) a peer: the handshakes that waited for it go on.
+    pub(super) fn pin_decided(&mut self, decided: NodeId, decided_incarnation: Incarnation, accepted: bool) {
+        for slot in 0..self.handshakes.len() {
+            let Some(handshake) = &self.handshakes[slot] else { continue };
+            let (Stage::AwaitPin { peer, incarnation, .. } | Stage::AwaitReplyPin { peer, incarnation }) =
+                handshake.stage
+            else {
+                continue;
+            };
+            if peer != decided || incarnation != decided_incarnation {
+                continue;
+            }
+            let Some(mut handshake) = self.handshakes[slot].take() else { continue };
+            if accepted {
+                let _ = self.hand_over_peer(&mut handshake);
+                self.close(handshake);
+            } else if let Err(refusal) = check_incarnation(&self.pins, peer, incarnation) {
+                self.refuse(handshake, &refusal);
+            } else {
+                self.close(handshake);
+            }
+        }
+    }
+
+    /// Gives the socket to the peer's agent. What stays behind in `handshake` is an empty shell.
+    fn hand_over_peer(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
+        let inbound = match handshake.stage {
+            Stage::AwaitPin { peer, agreed, .. } => {
+                let accept = PeerHelloReply::Accept(PeerHelloAccept {
+                    protocol: agreed.protocol,
+                    features: agreed.features,
+                    node_id: self.settings.node_id,
+                    incarnation: self.settings.incarnation,
+                });
+                let group = self.settings.group;
+                handshake.connection.outbox.write_with(|out| accept.encode(group, out));
+                if handshake.connection.write().is_err() || !handshake.connection.outbox.is_empty() {
+                    return Outcome::Over;
+                }
+                (peer, true)
+            }
+            Stage::AwaitReplyPin { peer, .. } => (peer, false),
+            _ => return Outcome::Waiting,
+        };
+        let Some((stream, leftover)) = self.take_socket(handshake) else { return Outcome::Over };
+        let (peer, is_inbound) = inbound;
+        let rings = if is_inbound { &mut self.rings.to_receivers } else { &mut self.rings.to_senders };
+        let Some((_, ring)) = rings.iter_mut().find(|(node, _)| *node == peer) else { return Outcome::Over };
+        if let Err(back) = ring.push(NewPeer { stream, leftover }) {
+            let mut stream = back.stream;
+            stream.shutdown();
+            if !is_inbound {
+                self.dial_failed(peer);
+            }
+        } else if !is_inbound && let Some(dial) = self.dial_of(peer) {
+            dial.connected();
+        }
+        handshake.handed_over = true;
+        Outcome::Over
+    }
+
+    fn welcome_client(&mut self, handshake: &mut Handshake<N::Stream>, purpose: Purpose, agreed: Agreed) -> Outcome {
+        if !self.rings.gauge.try_enter(self.settings.connections_limit) {
+            let text = "too many client connections; raise limits.connections_max or close some".to_owned();
+            return Outcome::Refuse((RefuseCode::TooManyConnections, text));
+        }
+        let Some((stream, leftover)) = self.take_socket(handshake) else { return Outcome::Over };
+        let new = NewClient { stream, purpose, protocol: agreed.protocol, features: agreed.features, leftover };
+        let ring = match purpose {
+            Purpose::Subscriber => &mut self.rings.to_delivery,
+            Purpose::Publisher | Purpose::Control => &mut self.rings.to_dispatcher,
+        };
+        if let Err(mut back) = ring.push(new) {
+            back.stream.shutdown();
+            self.rings.gauge.leave();
+        }
+        handshake.handed_over = true;
+        Outcome::Over
+    }
+
+    /// Takes the socket out, no longer registered here, with the bytes that were read too far.
+    fn take_socket(&mut self, handshake: &mut Handshake<N::Stream>) -> Option<(N::Stream, Vec<u8>)> {
+        let mut connection = handshake.connection.take()?;
+        if self.net.deregister(&mut connection.stream).is_err() {
+            connection.stream.shutdown();
+            return None;
+        }
+        let leftover = connection.inbox.unread().to_vec();
+        Some((connection.stream, leftover))
+    }
+
+    fn refuse(&mut self, mut handshake: Handshake<N::Stream>, (code, text): &Refusal) -> usize {
+        self.counters.refused.add(1);
+        if *code == RefuseCode::Malformed {
+            self.counters.malformed.add(1);
+        }
+        let group = self.settings.group;
+        if let Some(connection) = handshake.connection.as_mut() {
+            tracing::warn!("refusing {}: {text}", connection.stream.peer_label());
+            match handshake.stage {
+                Stage::AwaitClientHello => {
+                    let reply = ServerMessage::HelloReply(ClientHelloReply::Refuse { code: *code, text });
+                    connection.outbox.write_with(|out| reply.encode(group, out));
+                }
+                Stage::AwaitPeerHello | Stage::AwaitPin { .. } => {
+                    let reply = PeerHelloReply::Refuse { code: *code, text };
+                    connection.outbox.write_with(|out| reply.encode(group, out));
+                }
+                _ => {}
+            }
+            // Best effort: a refusal fits any socket buffer, and nobody is owed more.
+            let _ = connection.write();
+        }
+        self.close(handshake)
+    }
+
+    /// Ends a handshake. A dial that did not come through is tried again later.
+    fn close(&mut self, mut handshake: Handshake<N::Stream>) -> usize {
+        if let Some(mut connection) = handshake.connection.take() {
+            let _ = self.net.deregister(&mut connection.stream);
+            connection.stream.shutdown();
+        }
+        if !handshake.handed_over
+            && let Stage::Connecting { peer } | Stage::AwaitReply { peer } | Stage::AwaitReplyPin { peer, .. } =
+                handshake.stage
+            && self.dial_of(peer).is_some_and(|dial| dial.due_ns().is_none())
+        {
+            self.dial_failed(peer);
+        }
+        1
+    }
+}

@@ -1,0 +1,250 @@
+//! The conductor: listens on both ports, dials peers, shakes hands within two seconds, and hands sockets over. It
+//! never touches an event.
+//!
+//! ```text
+//! peer port ──▶ hello ──▶ checks (cluster, member, durability, version) ──▶ pin? ──▶ accept ──▶ ack receiver
+//! dial ──────▶ say hello ──▶ reply, the same checks ─────────────────────▶ pin? ───────────────▶ peer sender
+//! client port ▶ hello ──▶ checks ──▶ dispatcher (publish, ask) or delivery (subscribe)
+//! ```
+//!
+//! A peer's incarnation is pinned at first contact, durably, before a single message of it is read (rule 13).
+
+mod checks;
+mod dial;
+mod handshake;
+
+use std::net::SocketAddr;
+
+use super::Agent;
+use super::commands::{ConductorNotice, LinkClosed};
+use super::control::Control;
+use super::rings::ConductorRings;
+use crate::base::clock::{NS_PER_MS, NS_PER_S};
+use crate::base::ids::{ClusterId, GroupId, Incarnation, NodeId};
+use crate::base::net::{Net, Readiness, Token};
+use crate::base::prng::Prng;
+use crate::entry::Durability;
+use crate::metrics::Counter;
+
+use self::dial::Dial;
+use self::handshake::Handshake;
+use super::batcher::Pins;
+
+/// What the conductor says of this node and expects of others.
+#[derive(Clone, Debug)]
+pub struct ConductorSettings {
+    /// This cluster.
+    pub cluster_id: ClusterId,
+    /// This node.
+    pub node_id: NodeId,
+    /// This formatting of its disk.
+    pub incarnation: Incarnation,
+    /// The group served.
+    pub group: GroupId,
+    /// The cluster's durability; a node set otherwise is refused.
+    pub durability: Durability,
+    /// The cluster's version.
+    pub cluster_version: u32,
+    /// The other members and where they listen for peers.
+    pub peers: Vec<(NodeId, SocketAddr)>,
+    /// Open client connections at most.
+    pub connections_limit: usize,
+    /// Unfinished handshakes at most; further connections wait in the system's backlog.
+    pub handshakes_limit: usize,
+    /// A handshake takes at most this long.
+    pub handshake_timeout_ns: u64,
+    /// Seed of the dialling jitter.
+    pub seed: u64,
+}
+
+impl ConductorSettings {
+    /// Default of `handshake_timeout_ns`.
+    pub const HANDSHAKE_TIMEOUT_NS: u64 = 2 * NS_PER_S;
+    /// Default of `handshakes_limit`.
+    pub const HANDSHAKES_LIMIT: usize = 256;
+}
+
+/// Counters that only the conductor writes.
+#[derive(Clone, Default)]
+pub struct ConductorCounters {
+    /// Connections accepted on either port.
+    pub accepted: Counter,
+    /// Handshakes refused for what was said.
+    pub refused: Counter,
+    /// Handshakes that took too long (half-open connections).
+    pub timed_out: Counter,
+    /// Bytes that were no hello.
+    pub malformed: Counter,
+    /// Dials begun.
+    pub dials: Counter,
+}
+
+const PEER_LISTENER: Token = Token(0);
+const CLIENT_LISTENER: Token = Token(1);
+const FIRST_HANDSHAKE: u32 = 2;
+/// Connections accepted in one turn from each port.
+const ACCEPT_LIMIT: usize = 64;
+
+/// Which port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Port {
+    Peer,
+    Client,
+}
+
+/// The agent.
+pub struct Conductor<N: Net> {
+    net: N,
+    settings: ConductorSettings,
+    listeners: [(N::Listener, bool); 2],
+    handshakes: Vec<Option<Handshake<N::Stream>>>,
+    dials: Vec<Dial>,
+    pins: Pins,
+    prng: Prng,
+    rings: ConductorRings<N::Stream>,
+    control: Control,
+    counters: ConductorCounters,
+    now_ns: u64,
+    accept_again_ns: Option<u64>,
+}
+
+impl<N: Net> Agent for Conductor<N> {
+    fn name(&self) -> &'static str {
+        "conductor"
+    }
+
+    fn do_work(&mut self, now_ns: u64, readiness: &[Readiness]) -> usize {
+        self.now_ns = now_ns;
+        let mut work = self.take_notices();
+        for event in readiness {
+            match event.token {
+                PEER_LISTENER => self.listeners[0].1 = true,
+                CLIENT_LISTENER => self.listeners[1].1 = true,
+                Token(token) => {
+                    let slot = (token - FIRST_HANDSHAKE) as usize;
+                    if let Some(handshake) = self.handshakes.get_mut(slot).and_then(Option::as_mut) {
+                        handshake.connection.note(event);
+                    }
+                }
+            }
+        }
+        if self.accept_again_ns.is_some_and(|at| at <= now_ns) {
+            self.accept_again_ns = None;
+            self.listeners[0].1 = true;
+            self.listeners[1].1 = true;
+        }
+        work += self.accept(Port::Peer) + self.accept(Port::Client);
+        work += self.dial_due();
+        for slot in 0..self.handshakes.len() {
+            work += self.advance(slot);
+        }
+        if !self.control.is_ready() {
+            self.control.set_ready();
+        }
+        work
+    }
+
+    fn next_deadline_ns(&self) -> Option<u64> {
+        let handshakes = self.handshakes.iter().flatten().map(|handshake| handshake.deadline_ns);
+        let dials = self.dials.iter().filter_map(Dial::due_ns);
+        handshakes.chain(dials).chain(self.accept_again_ns).min()
+    }
+}
+
+impl<N: Net> Conductor<N> {
+    /// An agent over two listeners that are bound already, so that a port in use is known before anything starts.
+    ///
+    /// # Errors
+    /// A listener cannot be registered.
+    pub fn new(
+        mut net: N,
+        settings: ConductorSettings,
+        mut peer_listener: N::Listener,
+        mut client_listener: N::Listener,
+        pins: Pins,
+        rings: ConductorRings<N::Stream>,
+        control: Control,
+    ) -> std::io::Result<Self> {
+        net.register_listener(&mut peer_listener, PEER_LISTENER)?;
+        net.register_listener(&mut client_listener, CLIENT_LISTENER)?;
+        Ok(Self {
+            net,
+            listeners: [(peer_listener, true), (client_listener, true)],
+            handshakes: Vec::new(),
+            dials: settings.peers.iter().map(|(peer, address)| Dial::new(*peer, *address)).collect(),
+            pins,
+            prng: Prng::new(settings.seed),
+            rings,
+            control,
+            counters: ConductorCounters::default(),
+            now_ns: 0,
+            accept_again_ns: None,
+            settings,
+        })
+    }
+
+    /// This agent's counters.
+    #[must_use]
+    pub fn counters(&self) -> ConductorCounters {
+        self.counters.clone()
+    }
+
+    fn take_notices(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(ConductorNotice::PinDecided { peer, incarnation, accepted }) = self.rings.from_batcher.pop() {
+            work += 1;
+            if accepted {
+                self.pins.insert(peer, incarnation);
+            }
+            self.pin_decided(peer, incarnation, accepted);
+        }
+        for place in 0..self.rings.from_links.len() {
+            while let Some(closed) = self.rings.from_links[place].pop() {
+                work += 1;
+                if let LinkClosed::Outbound(peer) = closed
+                    && let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == peer)
+                {
+                    dial.lost(self.now_ns);
+                }
+            }
+        }
+        work
+    }
+
+    /// Takes waiting connections, bounded; what is left keeps the port's flag set.
+    fn accept(&mut self, port: Port) -> usize {
+        let place = port as usize;
+        if !self.listeners[place].1 {
+            return 0;
+        }
+        let mut work = 0;
+        while work < ACCEPT_LIMIT {
+            if self.open_handshakes() >= self.settings.handshakes_limit {
+                self.accept_again_ns = Some(self.now_ns + 10 * NS_PER_MS);
+                self.listeners[place].1 = false;
+                break;
+            }
+            match self.net.accept(&mut self.listeners[place].0) {
+                Ok((stream, _address)) => {
+                    work += 1;
+                    self.counters.accepted.add(1);
+                    self.begin_inbound(port, stream);
+                }
+                Err(error) => {
+                    self.listeners[place].1 = false;
+                    if error.kind() != std::io::ErrorKind::WouldBlock {
+                        // Out of descriptors, most likely: look again soon, since the edge is gone.
+                        tracing::warn!("cannot accept a connection: {error}");
+                        self.accept_again_ns = Some(self.now_ns + 100 * NS_PER_MS);
+                    }
+                    break;
+                }
+            }
+        }
+        work
+    }
+
+    fn open_handshakes(&self) -> usize {
+        self.handshakes.iter().flatten().count()
+    }
+}

@@ -1,0 +1,95 @@
+//! One non-blocking connection with its buffers, as every socket-owning agent holds it: edge-triggered readiness is
+//! remembered until a read or write has really come to its end.
+
+use std::io;
+
+use crate::base::net::{NetStream, Readiness};
+use crate::entry::Entry;
+use crate::net::{InBuffer, OutQueue};
+use crate::protocol::frame::{FrameError, FrameHeader};
+
+/// What a bounded read found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadResult {
+    /// Bytes that came.
+    pub bytes: usize,
+    /// The other end has closed its side (or the connection broke).
+    pub closed: bool,
+}
+
+/// A connection.
+pub struct Connection<S> {
+    /// The socket.
+    pub stream: S,
+    /// Bytes that came and are not yet consumed.
+    pub inbox: InBuffer,
+    /// Bytes to send: small frames, and entries by reference.
+    pub outbox: OutQueue<Entry>,
+    /// Bytes may be waiting in the socket.
+    pub readable: bool,
+    /// The socket took everything so far.
+    pub writable: bool,
+}
+
+impl<S: NetStream> Connection<S> {
+    /// A connection whose first `leftover` bytes were read by somebody else. Both directions count as ready until
+    /// the socket says otherwise.
+    #[must_use]
+    pub fn new(stream: S, inbox_limit: usize, leftover: &[u8]) -> Self {
+        let mut inbox = InBuffer::new(inbox_limit);
+        inbox.prepend(leftover);
+        Self { stream, inbox, outbox: OutQueue::new(), readable: true, writable: true }
+    }
+
+    /// Remembers a readiness event.
+    pub fn note(&mut self, readiness: &Readiness) {
+        self.readable |= readiness.readable;
+        self.writable |= readiness.writable;
+    }
+
+    /// Reads at most about `budget` bytes, if any may be there.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn read(&mut self, budget: usize) -> io::Result<ReadResult> {
+        if !self.readable {
+            return Ok(ReadResult { bytes: 0, closed: false });
+        }
+        let outcome = self.inbox.read_from(&mut self.stream, budget)?;
+        if outcome.drained {
+            self.readable = false;
+        }
+        Ok(ReadResult { bytes: outcome.bytes, closed: outcome.closed })
+    }
+
+    /// Writes what the socket takes.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn write(&mut self) -> io::Result<usize> {
+        if !self.writable || self.outbox.is_empty() {
+            return Ok(0);
+        }
+        let outcome = self.outbox.flush(&mut self.stream)?;
+        if outcome.blocked {
+            self.writable = false;
+        }
+        Ok(outcome.bytes)
+    }
+
+    /// Length of the whole frame at the front of the inbox, if its header and all its bytes are there. Makes room
+    /// for the frame otherwise; the length is checked against `limit_bytes` before that (rule 15).
+    ///
+    /// # Errors
+    /// The header is no header, or declares more than the limit.
+    pub fn whole_frame_bytes(&mut self, limit_bytes: usize) -> Result<Option<usize>, FrameError> {
+        let unread = self.inbox.unread();
+        let Some(header) = FrameHeader::decode_within(unread, limit_bytes)? else { return Ok(None) };
+        let length = header.length_bytes as usize;
+        if unread.len() >= length {
+            return Ok(Some(length));
+        }
+        self.inbox.reserve(length);
+        Ok(None)
+    }
+}

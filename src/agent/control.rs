@@ -1,0 +1,154 @@
+//! What the process tells its agents, and what an agent tells the process when it cannot go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
+
+/// Why a node cannot go on. The process prints one line and exits with [`Fatal::exit_code`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fatal {
+    /// The disk failed in a way that must not be retried (PITFALLS 55).
+    Disk(String),
+    /// Logs differ where they must not: this node must not take part.
+    Divergence(String),
+    /// Something this binary does not know stands in the log (rule 16).
+    Unknown(String),
+}
+
+impl Fatal {
+    /// The process' exit code for this reason.
+    #[must_use]
+    pub const fn exit_code(&self) -> i32 {
+        match self {
+            Self::Disk(_) => 6,
+            Self::Divergence(_) => 4,
+            Self::Unknown(_) => 2,
+        }
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        match self {
+            Self::Disk(text) | Self::Divergence(text) | Self::Unknown(text) => text,
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    draining: AtomicBool,
+    drained: AtomicBool,
+    stopped: AtomicBool,
+    ready: AtomicBool,
+    fatal: Mutex<Option<Fatal>>,
+}
+
+/// Shared switches of one node. Read once a duty cycle; nothing on an event's way waits for them.
+#[derive(Clone, Default)]
+pub struct Control(Arc<State>);
+
+impl Control {
+    /// All switches off.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the node to refuse new events, finish what is in flight, and report with [`Control::is_drained`].
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    /// True once a drain was asked for.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// Said by the batcher: nothing is in flight any more.
+    pub fn set_drained(&self) {
+        self.0.drained.store(true, Ordering::Release);
+    }
+
+    /// True once nothing is in flight after a drain.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.0.drained.load(Ordering::Acquire)
+    }
+
+    /// Tells every thread to end after its current turn.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::Release);
+    }
+
+    /// True once threads should end.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::Acquire)
+    }
+
+    /// Said by the conductor when both listeners accept.
+    pub fn set_ready(&self) {
+        self.0.ready.store(true, Ordering::Release);
+    }
+
+    /// True once the node accepts connections.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::Acquire)
+    }
+
+    /// Said by an agent that cannot go on. The first reason stays; all threads stop.
+    pub fn fail(&self, fatal: Fatal) {
+        let mut slot = self.0.fatal.lock();
+        if slot.is_none() {
+            tracing::error!("{}", fatal.line());
+            *slot = Some(fatal);
+        }
+        drop(slot);
+        self.stop();
+    }
+
+    /// The reason for which an agent gave up, if one did.
+    #[must_use]
+    pub fn fatal(&self) -> Option<Fatal> {
+        self.0.fatal.lock().clone()
+    }
+}
+
+/// How far this node has committed, published by the batcher for agents that only need the newest value.
+///
+/// Single writer. `commit_index` is stored last with release order, so who reads an index with acquire order sees an
+/// offset at least as new.
+#[derive(Clone, Default)]
+pub struct CommitTail(Arc<CommitTailState>);
+
+#[derive(Default)]
+struct CommitTailState {
+    commit_index: CachePadded<AtomicU64>,
+    last_offset: AtomicU64,
+}
+
+impl CommitTail {
+    /// Publishes a commit index and the last committed offset.
+    pub fn publish(&self, commit_index: u64, last_offset: u64) {
+        debug_assert!(commit_index >= self.0.commit_index.load(Ordering::Relaxed), "commit index never falls");
+        self.0.last_offset.store(last_offset, Ordering::Release);
+        self.0.commit_index.store(commit_index, Ordering::Release);
+    }
+
+    /// The commit index.
+    #[must_use]
+    pub fn commit_index(&self) -> u64 {
+        self.0.commit_index.load(Ordering::Acquire)
+    }
+
+    /// The offset of the last committed event, at least as new as a commit index read before.
+    #[must_use]
+    pub fn last_offset(&self) -> u64 {
+        self.0.last_offset.load(Ordering::Acquire)
+    }
+}

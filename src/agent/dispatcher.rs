@@ -1,0 +1,599 @@
+//! The dispatcher: clients that publish or ask. It checks what they send, hands it to the batcher, and writes the
+//! answers.
+//!
+//! Back pressure (rule 4): publish bytes on their way to the batcher have a budget; when it is used up, or the
+//! batcher's ring is full, frames stay in their connection's buffer, the socket is no longer read, and TCP holds the
+//! client. Client answers are bounded by the credits; a client that does not take them is closed.
+
+use super::Agent;
+use super::commands::{BatcherReply, BatcherRequest, ConnectionId, NewClient, PublishChunk};
+use super::connection::Connection;
+use super::rings::DispatcherRings;
+use crate::base::ids::{ClusterId, GroupId, NodeId, Offset, Sequence, Term};
+use crate::base::limits::{EVENT_BYTES_MAX, FRAME_BYTES_MAX};
+use crate::base::net::{Net, NetStream, Readiness, Token};
+use crate::entry::{Durability, parse_event, validate_producer_name};
+use crate::metrics::Counter;
+use crate::protocol::client::{
+    AckRun, ClientHelloAccept, ClientHelloReply, ClientMessage, CommitAnswer, GoodbyeReason, List, MemberAddress,
+    ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode, Purpose,
+    RequestErrorCode, ServerMessage,
+};
+use crate::protocol::frame::split_frame;
+
+/// What a dispatcher (and delivery) tells a new client about the node.
+#[derive(Clone, Debug)]
+pub struct Welcome {
+    /// This cluster.
+    pub cluster_id: ClusterId,
+    /// This node.
+    pub node_id: NodeId,
+    /// The group served.
+    pub group: GroupId,
+    /// What an acknowledgement means here.
+    pub durability: Durability,
+    /// Where the members listen for clients.
+    pub members: Vec<(NodeId, String)>,
+}
+
+/// Bounds of the dispatcher.
+#[derive(Clone, Copy, Debug)]
+pub struct DispatcherLimits {
+    /// Unacknowledged events that one client may have in flight.
+    pub credit_events: u32,
+    /// Unacknowledged bytes that one client may have in flight (or one event that is larger).
+    pub credit_bytes: u32,
+    /// Publish bytes on their way to the batcher, over all clients.
+    pub publish_bytes_limit: usize,
+    /// Answer bytes that may wait for one client.
+    pub outbox_bytes_limit: usize,
+    /// Bytes read from one client in one turn.
+    pub read_budget: usize,
+    /// Frames handled for one client in one turn.
+    pub frames_limit: usize,
+    /// Replies of the batcher handled in one turn.
+    pub replies_limit: usize,
+}
+
+impl Default for DispatcherLimits {
+    fn default() -> Self {
+        Self {
+            credit_events: 16_384,
+            credit_bytes: 8 << 20,
+            publish_bytes_limit: 16 << 20,
+            outbox_bytes_limit: 4 << 20,
+            read_budget: 256 << 10,
+            frames_limit: 64,
+            replies_limit: 4096,
+        }
+    }
+}
+
+/// Counters that only the dispatcher writes.
+#[derive(Clone, Default)]
+pub struct DispatcherCounters {
+    /// Clients taken over from the conductor.
+    pub clients_accepted: Counter,
+    /// Clients closed for what they sent.
+    pub clients_refused: Counter,
+    /// Clients closed for not taking their answers.
+    pub clients_too_slow: Counter,
+    /// Publish frames taken in.
+    pub publish_frames: Counter,
+}
+
+struct Client<S> {
+    connection: Connection<S>,
+    generation: u32,
+    /// Runs to acknowledge with the next frame to this client.
+    runs: Vec<AckRun>,
+    /// Closes once what is queued has left.
+    closing: bool,
+    /// Announced in its hello: may publish.
+    publisher: bool,
+}
+
+/// The agent.
+pub struct Dispatcher<N: Net> {
+    net: N,
+    welcome: Welcome,
+    limits: DispatcherLimits,
+    rings: DispatcherRings<N::Stream>,
+    clients: Vec<Option<Client<N::Stream>>>,
+    free: Vec<u32>,
+    next_generation: u32,
+    /// Clients with answers to write or bytes left to look at.
+    active: Vec<u32>,
+    leader: Option<NodeId>,
+    term: Term,
+    /// Publish bytes handed to the batcher and not yet given back.
+    publish_bytes: usize,
+    /// A request that found the batcher's ring full.
+    held: Option<BatcherRequest>,
+    buffers: Vec<Vec<u8>>,
+    counters: DispatcherCounters,
+}
+
+impl<N: Net> Agent for Dispatcher<N> {
+    fn name(&self) -> &'static str {
+        "dispatcher"
+    }
+
+    fn do_work(&mut self, _now_ns: u64, readiness: &[Readiness]) -> usize {
+        let mut work = self.take_clients();
+        work += self.take_replies();
+        for event in readiness {
+            if let Some(client) = self.clients.get_mut(event.token.0 as usize).and_then(Option::as_mut) {
+                client.connection.note(event);
+                self.active.push(event.token.0);
+            }
+        }
+        work += self.offer_held();
+        work + self.serve_active()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.held.is_some() || !self.active.is_empty()
+    }
+}
+
+impl<N: Net> Dispatcher<N> {
+    /// An agent without clients.
+    pub fn new(
+        net: N,
+        welcome: Welcome,
+        limits: DispatcherLimits,
+        rings: DispatcherRings<N::Stream>,
+        ) -> Self {
+        Self {
+            net,
+            welcome,
+            limits,
+            rings,
+            clients: Vec::new(),
+            free: Vec::new(),
+            next_generation: 1,
+            active: Vec::new(),
+            leader: None,
+            term: Term::ZERO,
+            publish_bytes: 0,
+            held: None,
+            buffers: Vec::new(),
+            counters: DispatcherCounters::default(),
+        }
+    }
+
+    /// This agent's counters.
+    #[must_use]
+    pub fn counters(&self) -> DispatcherCounters {
+        self.counters.clone()
+    }
+
+    fn address_of(&self, node: Option<NodeId>) -> String {
+        address_of(&self.welcome.members, node)
+    }
+
+    fn take_clients(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(new) = self.rings.from_conductor.pop() {
+            work += 1;
+            self.accept(new);
+        }
+        work
+    }
+
+    fn accept(&mut self, new: NewClient<N::Stream>) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.clients.push(None);
+            (self.clients.len() - 1) as u32
+        });
+        let mut connection = Connection::new(new.stream, FRAME_BYTES_MAX, &new.leftover);
+        if self.net.register(&mut connection.stream, Token(slot)).is_err() {
+            connection.stream.shutdown();
+            self.free.push(slot);
+            self.rings.gauge.leave();
+            return;
+        }
+        let reply = welcome_reply(&self.welcome, &self.limits, new.protocol, new.features, self.leader, self.term);
+        let group = self.welcome.group;
+        connection.outbox.write_with(|out| reply.encode(group, out));
+        let generation = self.next_generation;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let publisher = new.purpose == Purpose::Publisher;
+        self.clients[slot as usize] =
+            Some(Client { connection, generation, runs: Vec::new(), closing: false, publisher });
+        self.counters.clients_accepted.add(1);
+        self.active.push(slot);
+    }
+
+    fn take_replies(&mut self) -> usize {
+        let mut work = 0;
+        while work < self.limits.replies_limit {
+            let Some(reply) = self.rings.from_batcher.pop() else { break };
+            work += 1;
+            self.take_reply(reply);
+        }
+        work
+    }
+
+    fn take_reply(&mut self, reply: BatcherReply) {
+        match reply {
+            BatcherReply::Ack { connection, run } => {
+                if let Some(client) = self.client(connection) {
+                    push_run(&mut client.runs, run);
+                }
+            }
+            BatcherReply::PublishError { connection, producer_id, sequence, count, code } => {
+                let text = describe(code);
+                let error = PublishError { producer_id, sequence, count, code, text: &text };
+                self.send(connection, &ServerMessage::PublishError(error));
+            }
+            BatcherReply::ProducerOpened { connection, request_id, producer_id, epoch, next_sequence } => {
+                let opened = ProducerOpened { request_id, producer_id, epoch, next_sequence };
+                self.send(connection, &ServerMessage::ProducerOpened(opened));
+            }
+            BatcherReply::OpenRefused { connection, request_id, code } => {
+                let text = describe_refusal(code);
+                self.send(connection, &ServerMessage::RequestError { request_id, code, text });
+            }
+            BatcherReply::Commit { connection, request_id, committed, from_leader } => {
+                let address = self.address_of(self.leader);
+                let answer = match committed {
+                    Some((commit_index, last_offset)) => {
+                        CommitAnswer::Committed { commit_index, last_offset, from_leader }
+                    }
+                    None => match self.leader.filter(|leader| *leader != self.welcome.node_id) {
+                        Some(leader_id) => CommitAnswer::NotLeader { leader_id, address: &address },
+                        None => CommitAnswer::NoLeader,
+                    },
+                };
+                self.send(connection, &ServerMessage::CommitReply { request_id, answer });
+            }
+            BatcherReply::Status { connection, status } => {
+                self.send(connection, &ServerMessage::Status(status));
+            }
+            BatcherReply::NotLeader { connection } => {
+                let leader_id = self.leader.filter(|leader| *leader != self.welcome.node_id);
+                let address = self.address_of(leader_id);
+                let term = self.term;
+                self.send(connection, &ServerMessage::Redirect { leader_id, address: &address, term });
+            }
+            BatcherReply::Leadership { term, leader } => self.spread_news(term, leader),
+            BatcherReply::Recycle { buffer, bytes } => {
+                self.publish_bytes = self.publish_bytes.saturating_sub(bytes);
+                if self.buffers.len() < 64 && buffer.capacity() <= 256 << 10 {
+                    self.buffers.push(buffer);
+                }
+            }
+        }
+    }
+
+    fn spread_news(&mut self, term: Term, leader: Option<NodeId>) {
+        if term < self.term || (term == self.term && leader == self.leader) {
+            return;
+        }
+        (self.term, self.leader) = (term, leader);
+        let address = self.address_of(leader);
+        let news = ServerMessage::LeaderNews { term, leader_id: leader, address: &address };
+        let group = self.welcome.group;
+        for slot in 0..self.clients.len() {
+            if let Some(client) = &mut self.clients[slot] {
+                client.connection.outbox.write_with(|out| news.encode(group, out));
+                self.active.push(slot as u32);
+            }
+        }
+    }
+
+    fn client(&mut self, id: ConnectionId) -> Option<&mut Client<N::Stream>> {
+        let client = self.clients.get_mut(id.slot as usize)?.as_mut()?;
+        if client.generation != id.generation {
+            return None;
+        }
+        self.active.push(id.slot);
+        Some(client)
+    }
+
+    /// Queues one message; acknowledgements gathered before it leave first.
+    fn send(&mut self, id: ConnectionId, message: &ServerMessage<'_>) {
+        let (group, durability) = (self.welcome.group, self.welcome.durability);
+        if let Some(client) = self.client(id) {
+            flush_runs(client, group, durability);
+            client.connection.outbox.write_with(|out| message.encode(group, out));
+        }
+    }
+
+    fn offer_held(&mut self) -> usize {
+        let Some(request) = self.held.take() else { return 0 };
+        match self.rings.to_batcher.push(request) {
+            Ok(()) => 1,
+            Err(back) => {
+                self.held = Some(back);
+                0
+            }
+        }
+    }
+
+    fn serve_active(&mut self) -> usize {
+        let mut slots = std::mem::take(&mut self.active);
+        slots.sort_unstable();
+        slots.dedup();
+        let mut work = 0;
+        for slot in slots.drain(..) {
+            let (done, again) = self.serve(slot);
+            work += done;
+            if again {
+                self.active.push(slot);
+            }
+        }
+        // Keeps the vector's memory when nothing is left to do.
+        if self.active.is_empty() {
+            self.active = slots;
+        }
+        work
+    }
+
+    /// One client's turn: read, handle frames, write. Says whether it wants another turn without a new event.
+    fn serve(&mut self, slot: u32) -> (usize, bool) {
+        let Some(mut client) = self.clients[slot as usize].take() else { return (0, false) };
+        let id = ConnectionId { slot, generation: client.generation };
+        let mut work = 0;
+        let mut over = false;
+        if !client.closing && self.may_read() {
+            match client.connection.read(self.limits.read_budget) {
+                Ok(result) => {
+                    work += result.bytes;
+                    over = result.closed;
+                }
+                Err(_) => over = true,
+            }
+        }
+        let frames = if client.closing { Ok(0) } else { self.handle_frames(&mut client, id) };
+        match frames {
+            Ok(count) => work += count,
+            Err(reason) => self.refuse_client(&mut client, &reason),
+        }
+        flush_runs(&mut client, self.welcome.group, self.welcome.durability);
+        match client.connection.write() {
+            Ok(bytes) => work += bytes,
+            Err(_) => over = true,
+        }
+        if client.connection.outbox.len_bytes() > self.limits.outbox_bytes_limit {
+            self.counters.clients_too_slow.add(1);
+            over = true;
+        }
+        if over || (client.closing && client.connection.outbox.is_empty()) {
+            self.close(slot, client);
+            return (work + 1, false);
+        }
+        let again = client.connection.readable
+            || (client.connection.writable && !client.connection.outbox.is_empty())
+            || self.has_whole_frame(&mut client);
+        self.clients[slot as usize] = Some(client);
+        (usize::from(work > 0), again)
+    }
+
+    fn has_whole_frame(&self, client: &mut Client<N::Stream>) -> bool {
+        matches!(client.connection.whole_frame_bytes(FRAME_BYTES_MAX), Ok(Some(_)))
+    }
+
+    fn may_read(&self) -> bool {
+        self.held.is_none() && self.publish_bytes < self.limits.publish_bytes_limit
+    }
+
+    fn close(&mut self, slot: u32, mut client: Client<N::Stream>) {
+        let _ = self.net.deregister(&mut client.connection.stream);
+        client.connection.stream.shutdown();
+        self.free.push(slot);
+        self.rings.gauge.leave();
+    }
+
+    fn refuse_client(&mut self, client: &mut Client<N::Stream>, reason: &str) {
+        self.counters.clients_refused.add(1);
+        tracing::warn!("closing client {}: {reason}", client.connection.stream.peer_label());
+        let goodbye = ServerMessage::Goodbye { reason: GoodbyeReason::ProtocolViolation, text: reason };
+        let group = self.welcome.group;
+        client.connection.outbox.write_with(|out| goodbye.encode(group, out));
+        client.closing = true;
+    }
+
+    fn handle_frames(&mut self, client: &mut Client<N::Stream>, id: ConnectionId) -> Result<usize, String> {
+        let mut frames = 0;
+        while frames < self.limits.frames_limit && self.may_read() {
+            let whole = client.connection.whole_frame_bytes(FRAME_BYTES_MAX).map_err(|error| error.to_string())?;
+            if whole.is_none() {
+                break;
+            }
+            let split = split_frame(client.connection.inbox.unread()).map_err(|error| error.to_string())?;
+            let Some((frame, consumed)) = split else { break };
+            let message = ClientMessage::decode(frame).map_err(|error| error.to_string())?;
+            let handled = self.handle(client.publisher, id, &message)?;
+            client.connection.inbox.consume(consumed);
+            frames += 1;
+            let group = self.welcome.group;
+            match handled {
+                Handled::Request(request) => {
+                    if let Err(back) = self.rings.to_batcher.push(request) {
+                        self.held = Some(back);
+                    }
+                }
+                Handled::Pong(request_id) => client
+                    .connection
+                    .outbox
+                    .write_with(|out| ServerMessage::Pong { request_id }.encode(group, out)),
+                Handled::BadName(request_id) => {
+                    let code = RequestErrorCode::BadProducerName;
+                    let text = "a producer's name has 1 to 255 bytes and no control characters";
+                    let error = ServerMessage::RequestError { request_id, code, text };
+                    client.connection.outbox.write_with(|out| error.encode(group, out));
+                }
+            }
+        }
+        Ok(frames)
+    }
+
+    /// What a client's message asks for, or why the client must go.
+    fn handle(
+        &mut self,
+        publisher: bool,
+        connection: ConnectionId,
+        message: &ClientMessage<'_>,
+    ) -> Result<Handled, String> {
+        Ok(match message {
+            ClientMessage::Ping { request_id } => Handled::Pong(*request_id),
+            ClientMessage::StatusQuery { request_id } => {
+                Handled::Request(BatcherRequest::Status { connection, request_id: *request_id })
+            }
+            ClientMessage::CommitQuery { request_id, leader_required } => {
+                Handled::Request(BatcherRequest::CommitQuery {
+                    connection,
+                    request_id: *request_id,
+                    leader_required: *leader_required,
+                })
+            }
+            ClientMessage::OpenProducer { request_id, name } if publisher => {
+                if validate_producer_name(name).is_err() {
+                    return Ok(Handled::BadName(*request_id));
+                }
+                let (request_id, name) = (*request_id, (*name).to_owned());
+                Handled::Request(BatcherRequest::OpenProducer { connection, request_id, name })
+            }
+            ClientMessage::Publish(publish) if publisher => Handled::Request(self.chunk_of(connection, publish)?),
+            _ => return Err("a message that does not go with the purpose of this connection".to_owned()),
+        })
+    }
+
+    fn chunk_of(&mut self, connection: ConnectionId, publish: &Publish<'_>) -> Result<BatcherRequest, String> {
+        let mut at = 0;
+        let mut previous: Option<Sequence> = None;
+        for _ in 0..publish.event_count {
+            let (event, used) =
+                parse_event(&publish.bytes[at..]).map_err(|error| format!("a publish frame's event: {error}"))?;
+            if event.sequence == Sequence::ZERO || previous.is_some_and(|p| event.sequence != p.next()) {
+                return Err("sequences in a publish frame count up from at least 1".to_owned());
+            }
+            previous = Some(event.sequence);
+            at += used;
+        }
+        if at != publish.bytes.len() {
+            return Err("a publish frame holds more bytes than its events".to_owned());
+        }
+        self.counters.publish_frames.add(1);
+        self.publish_bytes += publish.bytes.len();
+        let mut events = self.buffers.pop().unwrap_or_default();
+        events.extend_from_slice(publish.bytes);
+        Ok(BatcherRequest::Publish(PublishChunk {
+            connection,
+            producer_id: publish.producer_id,
+            epoch: publish.epoch,
+            last_sequence: previous.unwrap_or(Sequence::ZERO),
+            events,
+        }))
+    }
+}
+
+/// What one frame of a client comes to.
+enum Handled {
+    /// For the batcher.
+    Request(BatcherRequest),
+    /// Answered here.
+    Pong(u64),
+    /// Refused here; the connection goes on.
+    BadName(u64),
+}
+
+/// The accepting answer to a client's hello.
+pub(super) fn welcome_reply<'a>(
+    welcome: &'a Welcome,
+    limits: &DispatcherLimits,
+    protocol: u16,
+    features: u64,
+    leader: Option<NodeId>,
+    term: Term,
+) -> ServerMessage<'a> {
+    let members = welcome
+        .members
+        .iter()
+        .map(|(node_id, address)| MemberAddress { node_id: *node_id, address })
+        .collect();
+    ServerMessage::HelloReply(ClientHelloReply::Accept(ClientHelloAccept {
+        protocol,
+        features,
+        cluster_id: welcome.cluster_id,
+        node_id: welcome.node_id,
+        leader_id: leader,
+        term,
+        durability: welcome.durability,
+        event_bytes_max: EVENT_BYTES_MAX as u32,
+        credit_events: limits.credit_events,
+        credit_bytes: limits.credit_bytes,
+        members,
+    }))
+}
+
+/// Client address of a member in text; empty when unknown.
+pub(super) fn address_of(members: &[(NodeId, String)], node: Option<NodeId>) -> String {
+    node.and_then(|id| members.iter().find(|(member, _)| *member == id))
+        .map_or_else(String::new, |(_, address)| address.clone())
+}
+
+/// Appends a run, or lengthens the last one where it continues both ways.
+fn push_run(runs: &mut Vec<AckRun>, run: AckRun) {
+    if let Some(last) = runs.last_mut() {
+        let count = u64::from(last.count);
+        let offsets_continue = if last.first_offset == Offset::ZERO {
+            run.first_offset == Offset::ZERO
+        } else {
+            run.first_offset == last.first_offset.plus(count)
+        };
+        if last.producer_id == run.producer_id
+            && last.kind == run.kind
+            && last.first_sequence.plus(count) == run.first_sequence
+            && offsets_continue
+        {
+            last.count += run.count;
+            return;
+        }
+    }
+    runs.push(run);
+}
+
+fn flush_runs<S: NetStream>(client: &mut Client<S>, group: GroupId, durability: Durability) {
+    for runs in client.runs.chunks(crate::protocol::client::ACK_RUNS_MAX) {
+        let ack = PublishAck { durability, runs: List::from_slice(runs) };
+        client.connection.outbox.write_with(|out| ServerMessage::PublishAck(ack).encode(group, out));
+    }
+    client.runs.clear();
+}
+
+fn describe_refusal(code: RequestErrorCode) -> &'static str {
+    match code {
+        RequestErrorCode::BadProducerName => "a producer's name has 1 to 255 bytes and no control characters",
+        RequestErrorCode::TooManyProducers => {
+            "the cluster remembers as many producers as `producers.max` allows; let idle ones expire"
+        }
+        RequestErrorCode::NotReady => "the node cannot answer now; try again",
+        RequestErrorCode::StorageFailed | RequestErrorCode::StorageFull => "the node's storage takes nothing now",
+        RequestErrorCode::WrongPurpose => "this connection was opened for another purpose",
+    }
+}
+
+fn describe(code: PublishErrorCode) -> String {
+    match code {
+        PublishErrorCode::SequenceGap { expected } => {
+            format!("sequence gap: the next sequence of this producer is {expected}; send it first")
+        }
+        PublishErrorCode::Fenced { epoch } => {
+            format!("this producer was opened again elsewhere (epoch {}); only the newest opening may publish", epoch.0)
+        }
+        PublishErrorCode::UnknownProducer => {
+            "identity expired: the cluster no longer remembers this producer; open it again".to_owned()
+        }
+        PublishErrorCode::EventTooLarge { limit_bytes } => {
+            format!("the event is larger than {limit_bytes} bytes; split it")
+        }
+        PublishErrorCode::Malformed => "the event's bytes break the layout; update the client".to_owned(),
+        PublishErrorCode::NotDurable => "the node's storage cannot take events now; try another node".to_owned(),
+        PublishErrorCode::CreditExceeded => "more in flight than the credits allow".to_owned(),
+        PublishErrorCode::TooManyProducers => "the cluster remembers as many producers as it may".to_owned(),
+    }
+}

@@ -1,0 +1,207 @@
+//! The peer sender: writes everything that this node says to one peer, on the stream that this node dialled.
+//!
+//! It stops taking commands while more than a bounded number of bytes waits in its socket; the ring then fills, the
+//! batcher's window for this peer closes, and a black-holed peer stalls nobody else (rule 4, PITFALLS 49).
+
+use super::Agent;
+use super::commands::{LinkClosed, LinkState, SenderCommand};
+use super::connection::Connection;
+use super::rings::SenderRings;
+use crate::base::ids::GroupId;
+use crate::base::net::{Net, NetStream, Readiness, Token};
+use crate::metrics::Counter;
+use crate::protocol::peer::{encode_append_header, encode_message};
+
+/// Bytes that may wait for the socket before commands stay in the ring.
+const OUTBOX_LIMIT: usize = 1 << 20;
+/// Commands taken in one turn.
+const COMMANDS_LIMIT: usize = 256;
+const STREAM: Token = Token(0);
+
+/// Counters that only this sender writes.
+#[derive(Clone, Default)]
+pub struct PeerSenderCounters {
+    /// Bytes written to the peer.
+    pub bytes_sent: Counter,
+    /// Frames queued for the peer.
+    pub frames_sent: Counter,
+    /// Commands that found no stream and were dropped (Raft repeats).
+    pub frames_dropped: Counter,
+}
+
+/// The agent.
+pub struct PeerSender<N: Net> {
+    net: N,
+    group: GroupId,
+    rings: SenderRings<N::Stream>,
+    connection: Option<Connection<N::Stream>>,
+    /// What the batcher must still be told.
+    unreported: Option<LinkState>,
+    reported_connected: bool,
+    lost: bool,
+    counters: PeerSenderCounters,
+}
+
+impl<N: Net> Agent for PeerSender<N> {
+    fn name(&self) -> &'static str {
+        "peer-sender"
+    }
+
+    fn do_work(&mut self, _now_ns: u64, readiness: &[Readiness]) -> usize {
+        let mut work = self.take_streams();
+        if let Some(connection) = &mut self.connection {
+            for event in readiness {
+                connection.note(event);
+            }
+        }
+        work += self.watch_for_close();
+        work += self.take_commands();
+        work += self.write();
+        work + self.report()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.unreported.is_some() || self.lost
+    }
+}
+
+impl<N: Net> PeerSender<N> {
+    /// An agent without a stream; the conductor dials and hands one over.
+    pub fn new(net: N, group: GroupId, rings: SenderRings<N::Stream>) -> Self {
+        Self {
+            net,
+            group,
+            rings,
+            connection: None,
+            unreported: None,
+            reported_connected: false,
+            lost: false,
+            counters: PeerSenderCounters::default(),
+        }
+    }
+
+    /// This agent's counters.
+    #[must_use]
+    pub fn counters(&self) -> PeerSenderCounters {
+        self.counters.clone()
+    }
+
+    fn take_streams(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(new) = self.rings.from_conductor.pop() {
+            work += 1;
+            self.drop_stream();
+            let mut stream = new.stream;
+            if self.net.register(&mut stream, STREAM).is_err() {
+                self.lost = true;
+                continue;
+            }
+            self.lost = false;
+            self.connection = Some(Connection::new(stream, 4096, &new.leftover));
+            self.unreported = Some(LinkState { connected: true });
+        }
+        work
+    }
+
+    fn drop_stream(&mut self) {
+        if let Some(mut old) = self.connection.take() {
+            let _ = self.net.deregister(&mut old.stream);
+            old.stream.shutdown();
+        }
+    }
+
+    fn lose_stream(&mut self) {
+        self.drop_stream();
+        self.lost = true;
+        self.unreported = Some(LinkState { connected: false });
+    }
+
+    /// Nothing is ever said on this stream by the peer; bytes or an end mean that it is over.
+    fn watch_for_close(&mut self) -> usize {
+        let Some(connection) = &mut self.connection else { return 0 };
+        if !connection.readable {
+            return 0;
+        }
+        match connection.read(1024) {
+            Ok(result) if !result.closed && result.bytes == 0 => 0,
+            _ => {
+                self.lose_stream();
+                1
+            }
+        }
+    }
+
+    fn take_commands(&mut self) -> usize {
+        let mut work = 0;
+        while work < COMMANDS_LIMIT {
+            if let Some(connection) = &self.connection
+                && connection.outbox.len_bytes() >= OUTBOX_LIMIT
+            {
+                break;
+            }
+            let Some(command) = self.rings.from_batcher.pop() else { break };
+            work += 1;
+            match &mut self.connection {
+                Some(connection) => {
+                    self.counters.frames_sent.add(1);
+                    queue(connection, self.group, command);
+                }
+                None => self.counters.frames_dropped.add(1),
+            }
+        }
+        work
+    }
+
+    fn write(&mut self) -> usize {
+        let Some(connection) = &mut self.connection else { return 0 };
+        match connection.write() {
+            Ok(bytes) => {
+                self.counters.bytes_sent.add(bytes as u64);
+                usize::from(bytes > 0)
+            }
+            Err(_) => {
+                self.lose_stream();
+                1
+            }
+        }
+    }
+
+    fn report(&mut self) -> usize {
+        let mut work = 0;
+        if let Some(state) = self.unreported.take() {
+            // Down before up: the core must see every interruption, or it would trust lost messages.
+            if state.connected && self.reported_connected {
+                let _ = self.rings.to_batcher.push(LinkState { connected: false });
+            }
+            if self.rings.to_batcher.push(state).is_err() {
+                self.unreported = Some(state);
+            } else {
+                self.reported_connected = state.connected;
+                work += 1;
+            }
+        }
+        if self.lost && self.rings.to_conductor.push(LinkClosed::Outbound(self.rings.peer)).is_ok() {
+            self.lost = false;
+            work += 1;
+        }
+        work
+    }
+}
+
+fn queue<S: NetStream>(connection: &mut Connection<S>, group: GroupId, command: SenderCommand) {
+    match command {
+        SenderCommand::Message(message) => {
+            connection.outbox.write_with(|out| encode_message(&message, group, out));
+        }
+        SenderCommand::Append { term, prev, commit, wants_reply, entries } => {
+            let bytes = entries.iter().map(crate::entry::Entry::len_bytes).sum();
+            let count = entries.len() as u32;
+            connection.outbox.write_with(|out| {
+                encode_append_header(term, prev, commit, wants_reply, count, bytes, group, out);
+            });
+            for entry in entries {
+                connection.outbox.push_shared(entry);
+            }
+        }
+    }
+}
