@@ -11,17 +11,3 @@
 pub mod client;
 pub mod frame;
 pub mod peer;
-
-use crate::entry::Durability;
-
-/// Inverse of `durability as u8`.
-const fn durability_from_code(code: u8) -> Option<Durability> {
-    match code {
-        1 => Some(Durability::Disk),
-        2 => Some(Durability::Memory),
-        _ => None,
-    }
-}
-
-const _: () =
-    assert!(Durability::Disk as u8 == 1 && Durability::Memory as u8 == 2, "codes on the wire are fixed");

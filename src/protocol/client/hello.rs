@@ -5,7 +5,6 @@ use crate::base::ids::{ClusterId, NodeId, Term};
 use crate::base::limits::NODES_MAX;
 use crate::entry::Durability;
 
-use super::super::durability_from_code;
 use super::super::frame::{
     Fields, ProtocolError, ProtocolOffer, RefuseCode, TEXT_BYTES_MAX, put_offer, put_text, put_text_clipped,
     wire_enum,
@@ -153,7 +152,7 @@ impl<'a> ClientHelloAccept<'a> {
         out.put_u16(self.node_id.0);
         out.put_u16(NodeId::to_wire(self.leader_id));
         out.put_u64(self.term.0);
-        out.put_u8(self.durability as u8);
+        out.put_u8(self.durability.code());
         out.put_u32(self.event_bytes_max);
         out.put_u32(self.credit_events);
         out.put_u32(self.credit_bytes);
@@ -172,7 +171,7 @@ impl<'a> ClientHelloAccept<'a> {
             node_id: f.node("node_id")?,
             leader_id: f.node_or_none("leader_id")?,
             term: f.term("term")?,
-            durability: f.code("durability", durability_from_code)?,
+            durability: f.code("durability", Durability::from_code)?,
             event_bytes_max: f.u32("event_bytes_max")?,
             credit_events: f.u32("credit_events")?,
             credit_bytes: f.u32("credit_bytes")?,

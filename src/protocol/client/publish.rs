@@ -4,7 +4,6 @@ use crate::base::bytes::{ByteReader, ByteWriter};
 use crate::base::ids::{COUNTER_MAX, Epoch, Offset, ProducerId, Sequence};
 use crate::entry::{self, Durability, EntryError, EventView};
 
-use super::super::durability_from_code;
 use super::super::frame::{Fields, ProtocolError, TEXT_BYTES_MAX, put_text_clipped, wire_enum};
 use super::list::{List, WireItem};
 use super::{ACK_RUNS_MAX, PUBLISH_EVENTS_MAX};
@@ -238,13 +237,13 @@ impl WireItem for AckRun {
 
 impl<'a> PublishAck<'a> {
     pub(super) fn put(&self, out: &mut impl ByteWriter) {
-        out.put_u8(self.durability as u8);
+        out.put_u8(self.durability.code());
         self.runs.put(out, ACK_RUNS_MAX);
     }
 
     pub(super) fn read(f: &mut Fields<'a>) -> Result<Self, ProtocolError> {
         Ok(Self {
-            durability: f.code("durability", durability_from_code)?,
+            durability: f.code("durability", Durability::from_code)?,
             runs: List::read(f, "runs", ACK_RUNS_MAX)?,
         })
     }

@@ -5,7 +5,6 @@ use crate::base::ids::{LogIndex, NodeId, Offset, Term};
 use crate::base::limits::NODES_MAX;
 use crate::entry::Durability;
 
-use super::super::durability_from_code;
 use super::super::frame::{Fields, ProtocolError, put_bool, put_text, put_text_clipped, wire_enum};
 use super::{ADDRESS_BYTES_MAX, COUNTER_NAME_BYTES_MAX, COUNTERS_MAX};
 
@@ -239,7 +238,7 @@ impl<'a> StatusReply<'a> {
         out.put_u64(self.log_checksum);
         out.put_u32(self.producers);
         out.put_u64(self.producers_checksum);
-        out.put_u8(self.durability as u8);
+        out.put_u8(self.durability.code());
         out.put_u64(self.uptime_ms);
         put_text_clipped(out, self.version, COUNTER_NAME_BYTES_MAX);
         out.put_u16(self.peers.len() as u16);
@@ -269,7 +268,7 @@ impl<'a> StatusReply<'a> {
             log_checksum: f.u64("log_checksum")?,
             producers: f.u32("producers")?,
             producers_checksum: f.u64("producers_checksum")?,
-            durability: f.code("durability", durability_from_code)?,
+            durability: f.code("durability", Durability::from_code)?,
             uptime_ms: f.u64("uptime_ms")?,
             version: f.text("version", COUNTER_NAME_BYTES_MAX)?,
             peers: {

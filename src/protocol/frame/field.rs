@@ -199,10 +199,6 @@ macro_rules! wire_enum {
         }
 
         impl $name {
-            /// Every value, in the order of the codes.
-            #[cfg(test)]
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
             /// The code on the wire.
             #[must_use]
             pub const fn code(self) -> u8 {
