@@ -13,6 +13,8 @@ use crate::protocol::peer::{PeerFrame, decode_peer_frame};
 
 /// Bytes read from the socket in one turn.
 const READ_BUDGET: usize = 1 << 20;
+/// Usual and largest size of the inbox.
+const INBOX_BYTES: (usize, usize) = (512 << 10, FRAME_BYTES_MAX);
 /// Frames handed on in one turn.
 const FRAMES_LIMIT: usize = 64;
 const STREAM: Token = Token(0);
@@ -93,7 +95,7 @@ impl<N: Net> AckReceiver<N> {
                 self.lost = true;
                 continue;
             }
-            self.connection = Some(Connection::new(stream, FRAME_BYTES_MAX, &new.leftover));
+            self.connection = Some(Connection::new(stream, INBOX_BYTES, &new.leftover).with_short_reads());
         }
         work
     }
@@ -150,7 +152,7 @@ impl<N: Net> AckReceiver<N> {
             let split = split_frame(connection.inbox.unread()).map_err(|error| error.to_string())?;
             let Some((frame, consumed)) = split else { break };
             match decode_peer_frame(frame).map_err(|error| error.to_string())? {
-                PeerFrame::Raft { message, entries } => {
+                PeerFrame::Raft { message, entries, .. } => {
                     self.counters.frames_received.add(1);
                     if let Err(back) = self.rings.to_batcher.push(PeerMessage { message, entries }) {
                         self.held = Some(back);

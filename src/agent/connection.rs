@@ -5,7 +5,7 @@ use std::io;
 
 use crate::base::net::{NetStream, Readiness};
 use crate::entry::Entry;
-use crate::net::{InBuffer, OutQueue};
+use crate::net::{InBuffer, OutQueue, ReadUntil};
 use crate::protocol::frame::{FrameError, FrameHeader};
 
 /// What a bounded read found.
@@ -29,16 +29,33 @@ pub struct Connection<S> {
     pub readable: bool,
     /// The socket took everything so far.
     pub writable: bool,
+    read_until: ReadUntil,
 }
 
 impl<S: NetStream> Connection<S> {
     /// A connection whose first `leftover` bytes were read by somebody else. Both directions count as ready until
-    /// the socket says otherwise.
+    /// the socket says otherwise. The inbox has `usual_bytes`, and grows for single frames up to `limit_bytes`.
     #[must_use]
-    pub fn new(stream: S, inbox_limit: usize, leftover: &[u8]) -> Self {
-        let mut inbox = InBuffer::new(inbox_limit);
-        inbox.prepend(leftover);
-        Self { stream, inbox, outbox: OutQueue::new(), readable: true, writable: true }
+    pub fn new(stream: S, (usual_bytes, limit_bytes): (usize, usize), leftover: &[u8]) -> Self {
+        let mut inbox = InBuffer::new(usual_bytes, limit_bytes);
+        let _ = inbox.reserve(leftover.len());
+        let mut source = leftover;
+        let _ = inbox.read_from(&mut source, leftover.len(), ReadUntil::WouldBlock);
+        Self {
+            stream,
+            inbox,
+            outbox: OutQueue::new(),
+            readable: true,
+            writable: true,
+            read_until: ReadUntil::WouldBlock,
+        }
+    }
+
+    /// Saves the last system call of each read, where a missed end of the stream does no harm.
+    #[must_use]
+    pub const fn with_short_reads(mut self) -> Self {
+        self.read_until = ReadUntil::ShortRead;
+        self
     }
 
     /// Remembers a readiness event.
@@ -55,7 +72,7 @@ impl<S: NetStream> Connection<S> {
         if !self.readable {
             return Ok(ReadResult { bytes: 0, closed: false });
         }
-        let outcome = self.inbox.read_from(&mut self.stream, budget)?;
+        let outcome = self.inbox.read_from(&mut self.stream, budget, self.read_until)?;
         if outcome.drained {
             self.readable = false;
         }
@@ -89,7 +106,8 @@ impl<S: NetStream> Connection<S> {
         if unread.len() >= length {
             return Ok(Some(length));
         }
-        self.inbox.reserve(length);
+        // Within the inbox' own limit whenever it is within the caller's; a frame that is not would be refused above.
+        let _ = self.inbox.reserve(length);
         Ok(None)
     }
 }

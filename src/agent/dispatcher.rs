@@ -21,6 +21,9 @@ use crate::protocol::client::{
 };
 use crate::protocol::frame::split_frame;
 
+/// Usual and largest size of a client's inbox.
+pub(super) const CLIENT_INBOX_BYTES: (usize, usize) = (64 << 10, FRAME_BYTES_MAX);
+
 /// What a dispatcher (and delivery) tells a new client about the node.
 #[derive(Clone, Debug)]
 pub struct Welcome {
@@ -187,7 +190,7 @@ impl<N: Net> Dispatcher<N> {
             self.clients.push(None);
             (self.clients.len() - 1) as u32
         });
-        let mut connection = Connection::new(new.stream, FRAME_BYTES_MAX, &new.leftover);
+        let mut connection = Connection::new(new.stream, CLIENT_INBOX_BYTES, &new.leftover);
         if self.net.register(&mut connection.stream, Token(slot)).is_err() {
             connection.stream.shutdown();
             self.free.push(slot);
@@ -196,7 +199,7 @@ impl<N: Net> Dispatcher<N> {
         }
         let reply = welcome_reply(&self.welcome, &self.limits, new.protocol, new.features, self.leader, self.term);
         let group = self.welcome.group;
-        connection.outbox.write_with(|out| reply.encode(group, out));
+        connection.outbox.push_with(|out| reply.encode(group, out));
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
         let publisher = new.purpose == Purpose::Publisher;
@@ -278,7 +281,7 @@ impl<N: Net> Dispatcher<N> {
         let group = self.welcome.group;
         for slot in 0..self.clients.len() {
             if let Some(client) = &mut self.clients[slot] {
-                client.connection.outbox.write_with(|out| news.encode(group, out));
+                client.connection.outbox.push_with(|out| news.encode(group, out));
                 self.active.push(slot as u32);
             }
         }
@@ -298,7 +301,7 @@ impl<N: Net> Dispatcher<N> {
         let (group, durability) = (self.welcome.group, self.welcome.durability);
         if let Some(client) = self.client(id) {
             flush_runs(client, group, durability);
-            client.connection.outbox.write_with(|out| message.encode(group, out));
+            client.connection.outbox.push_with(|out| message.encode(group, out));
         }
     }
 
@@ -392,7 +395,7 @@ impl<N: Net> Dispatcher<N> {
         tracing::warn!("closing client {}: {reason}", client.connection.stream.peer_label());
         let goodbye = ServerMessage::Goodbye { reason: GoodbyeReason::ProtocolViolation, text: reason };
         let group = self.welcome.group;
-        client.connection.outbox.write_with(|out| goodbye.encode(group, out));
+        client.connection.outbox.push_with(|out| goodbye.encode(group, out));
         client.closing = true;
     }
 
@@ -419,12 +422,12 @@ impl<N: Net> Dispatcher<N> {
                 Handled::Pong(request_id) => client
                     .connection
                     .outbox
-                    .write_with(|out| ServerMessage::Pong { request_id }.encode(group, out)),
+                    .push_with(|out| ServerMessage::Pong { request_id }.encode(group, out)),
                 Handled::BadName(request_id) => {
                     let code = RequestErrorCode::BadProducerName;
                     let text = "a producer's name has 1 to 255 bytes and no control characters";
                     let error = ServerMessage::RequestError { request_id, code, text };
-                    client.connection.outbox.write_with(|out| error.encode(group, out));
+                    client.connection.outbox.push_with(|out| error.encode(group, out));
                 }
             }
         }
@@ -560,7 +563,7 @@ fn push_run(runs: &mut Vec<AckRun>, run: AckRun) {
 fn flush_runs<S: NetStream>(client: &mut Client<S>, group: GroupId, durability: Durability) {
     for runs in client.runs.chunks(crate::protocol::client::ACK_RUNS_MAX) {
         let ack = PublishAck { durability, runs: List::from_slice(runs) };
-        client.connection.outbox.write_with(|out| ServerMessage::PublishAck(ack).encode(group, out));
+        client.connection.outbox.push_with(|out| ServerMessage::PublishAck(ack).encode(group, out));
     }
     client.runs.clear();
 }

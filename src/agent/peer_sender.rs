@@ -97,7 +97,7 @@ impl<N: Net> PeerSender<N> {
                 continue;
             }
             self.lost = false;
-            self.connection = Some(Connection::new(stream, 4096, &new.leftover));
+            self.connection = Some(Connection::new(stream, (1024, 4096), &new.leftover));
             self.unreported = Some(LinkState { connected: true });
         }
         work
@@ -191,13 +191,13 @@ impl<N: Net> PeerSender<N> {
 fn queue<S: NetStream>(connection: &mut Connection<S>, group: GroupId, command: SenderCommand) {
     match command {
         SenderCommand::Message(message) => {
-            connection.outbox.write_with(|out| encode_message(&message, group, out));
+            connection.outbox.push_with(|out| encode_message(group, &message, out));
         }
         SenderCommand::Append { term, prev, commit, wants_reply, entries } => {
             let bytes = entries.iter().map(crate::entry::Entry::len_bytes).sum();
-            let count = entries.len() as u32;
-            connection.outbox.write_with(|out| {
-                encode_append_header(term, prev, commit, wants_reply, count, bytes, group, out);
+            let count = entries.len();
+            connection.outbox.push_with(|out| {
+                encode_append_header(group, term, prev, commit, wants_reply, (count, bytes), out);
             });
             for entry in entries {
                 connection.outbox.push_shared(entry);

@@ -4,43 +4,50 @@ use super::ConductorSettings;
 use crate::agent::batcher::Pins;
 use crate::base::ids::{ClusterId, Incarnation, NodeId};
 use crate::protocol::frame::{Agreed, ProtocolOffer, RefuseCode, negotiate};
-use crate::protocol::peer::PeerHello;
+use crate::protocol::peer::{KnownPeer, PeerExpectation, PeerHello};
 
 /// Why somebody is not let in.
 pub(super) type Refusal = (RefuseCode, String);
 
 /// Checks a peer's hello against what this node knows.
-pub(super) fn check_peer(
-    settings: &ConductorSettings,
-    pins: &Pins,
-    hello: &PeerHello,
-) -> Result<Agreed, Refusal> {
-    if hello.cluster_id != settings.cluster_id {
-        let text = format!("node {} belongs to cluster {}, not yours", settings.node_id, settings.cluster_id);
-        return Err((RefuseCode::WrongCluster, text));
+pub(super) fn check_peer(settings: &ConductorSettings, pins: &Pins, hello: &PeerHello) -> Result<Agreed, Refusal> {
+    let expectation = PeerExpectation {
+        offer: ProtocolOffer::OURS,
+        cluster_id: settings.cluster_id,
+        node_id: settings.node_id,
+        group: settings.group,
+        durability: settings.durability,
+        cluster_version: settings.cluster_version,
+    };
+    let known = if settings.peers.iter().any(|(peer, _)| *peer == hello.from) {
+        pins.get(&hello.from).map_or(KnownPeer::Unpinned, |pinned| KnownPeer::Pinned(*pinned))
+    } else {
+        KnownPeer::Unknown
+    };
+    expectation.check(hello, known).map_err(|code| (code, explain(settings, hello, code)))
+}
+
+/// What the refused one should do about it.
+fn explain(settings: &ConductorSettings, hello: &PeerHello, code: RefuseCode) -> String {
+    let (node, from) = (settings.node_id, hello.from);
+    match code {
+        RefuseCode::WrongCluster => format!("node {node} belongs to cluster {}, not yours", settings.cluster_id),
+        RefuseCode::WrongNode => format!("this is node {node}, you dialled {}; check the `nodes` list", hello.to),
+        RefuseCode::UnknownGroup => "this node has no such group".to_owned(),
+        RefuseCode::UnknownMember => format!("node {from} is no member of this cluster"),
+        RefuseCode::IncarnationMismatch => format!(
+            "node {from}'s data directory was formatted anew; under its old id it may only come back as a learner"
+        ),
+        RefuseCode::DurabilityMismatch => format!(
+            "the cluster's durability is '{}'; set log.durability of node {from} to it",
+            settings.durability.as_str()
+        ),
+        RefuseCode::ClusterVersionMismatch => {
+            format!("the cluster's version is {}, yours {}", settings.cluster_version, hello.cluster_version)
+        }
+        RefuseCode::ProtocolRange => "no protocol version in common; upgrade the older node".to_owned(),
+        _ => "not now".to_owned(),
     }
-    if hello.to != settings.node_id {
-        return Err((RefuseCode::WrongNode, format!("this is node {}, not {}", settings.node_id, hello.to)));
-    }
-    if hello.group != settings.group {
-        return Err((RefuseCode::UnknownGroup, "this node has no such group".to_owned()));
-    }
-    if !settings.peers.iter().any(|(peer, _)| *peer == hello.from) {
-        let text = format!("node {} is no member of this cluster", hello.from);
-        return Err((RefuseCode::UnknownMember, text));
-    }
-    if hello.durability != settings.durability {
-        let text =
-            format!("the cluster's durability is '{}'; set log.durability to it", settings.durability.as_str());
-        return Err((RefuseCode::DurabilityMismatch, text));
-    }
-    if hello.cluster_version != settings.cluster_version {
-        let text = format!("the cluster's version is {}, yours {}", settings.cluster_version, hello.cluster_version);
-        return Err((RefuseCode::ClusterVersionMismatch, text));
-    }
-    check_incarnation(pins, hello.from, hello.incarnation)?;
-    negotiate(ProtocolOffer::OURS, hello.offer)
-        .ok_or_else(|| (RefuseCode::ProtocolRange, "no protocol version in common; upgrade the older node".to_owned()))
 }
 
 /// Only the pinned formatting of a peer's disk counts (PITFALLS 48).

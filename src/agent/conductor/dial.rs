@@ -26,11 +26,19 @@ pub(super) struct Dial {
     address: SocketAddr,
     state: State,
     backoff_ns: u64,
+    told: String,
 }
 
 impl Dial {
     pub(super) const fn new(peer: NodeId, address: SocketAddr) -> Self {
-        Self { peer, address, state: State::Waiting { until_ns: 0 }, backoff_ns: BACKOFF_MIN_NS }
+        Self { peer, address, state: State::Waiting { until_ns: 0 }, backoff_ns: BACKOFF_MIN_NS, told: String::new() }
+    }
+
+    /// True when this refusal is news, so that a standing one is logged once.
+    pub(super) fn tell_refusal(&mut self, text: &str) -> bool {
+        let is_news = self.told != text;
+        text.clone_into(&mut self.told);
+        is_news
     }
 
     pub(super) const fn due_ns(&self) -> Option<u64> {

@@ -8,7 +8,7 @@ use crate::base::ids::{Incarnation, NodeId};
 use crate::base::net::{Net, NetStream, Token};
 use crate::protocol::client::{ClientHelloReply, ClientMessage, Purpose, ServerMessage};
 use crate::protocol::frame::{Agreed, HELLO_FRAME_BYTES_MAX, ProtocolOffer, RefuseCode, split_frame_within};
-use crate::protocol::peer::{PeerFrame, PeerHello, PeerHelloAccept, PeerHelloReply, decode_peer_frame};
+use crate::protocol::peer::{PeerFrame, PeerHello, PeerHelloReply, decode_peer_frame};
 
 /// How far a handshake has come.
 pub(super) enum Stage {
@@ -28,18 +28,28 @@ pub(super) enum Stage {
 
 /// One connection that is nobody's yet.
 pub(super) struct Handshake<S> {
-    pub(super) connection: Connection<S>,
+    /// `None` once the socket was handed on.
+    pub(super) connection: Option<Connection<S>>,
     pub(super) stage: Stage,
     pub(super) deadline_ns: u64,
+    handed_over: bool,
 }
 
 impl<S: NetStream> Handshake<S> {
     pub(super) fn new(stream: S, stage: Stage, deadline_ns: u64) -> Self {
         // Connecting: not writable before the system says so.
-        let mut connection = Connection::new(stream, HELLO_FRAME_BYTES_MAX, &[]);
+        let mut connection = Connection::new(stream, (HELLO_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX), &[]);
         connection.writable = !matches!(stage, Stage::Connecting { .. });
-        Self { connection, stage, deadline_ns }
+        Self { connection: Some(connection), stage, deadline_ns, handed_over: false }
     }
+}
+
+/// What a whole hello comes to.
+enum Heard {
+    /// A client, let in.
+    Client(Purpose, Agreed),
+    /// A peer, let in if its incarnation is the pinned one.
+    Peer(Stage),
 }
 
 /// What a turn of one handshake came to.
@@ -70,8 +80,10 @@ impl<N: Net> Conductor<N> {
             self.handshakes.len() - 1
         });
         let token = Token(FIRST_HANDSHAKE + slot as u32);
-        if self.net.register(&mut handshake.connection.stream, token).is_err() {
-            handshake.connection.stream.shutdown();
+        if let Some(connection) = handshake.connection.as_mut()
+            && self.net.register(&mut connection.stream, token).is_err()
+        {
+            self.close(handshake);
             return;
         }
         self.handshakes[slot] = Some(handshake);
@@ -106,13 +118,14 @@ impl<N: Net> Conductor<N> {
     }
 
     fn say_hello(&self, handshake: &mut Handshake<N::Stream>, peer: NodeId) -> Outcome {
-        if !handshake.connection.writable {
+        let Some(connection) = handshake.connection.as_mut() else { return Outcome::Over };
+        if !connection.writable {
             return Outcome::Waiting;
         }
-        match handshake.connection.stream.poll_connected() {
+        match connection.stream.poll_connected() {
             Ok(true) => {}
             Ok(false) => {
-                handshake.connection.writable = false;
+                connection.writable = false;
                 return Outcome::Waiting;
             }
             Err(_) => return Outcome::Over,
@@ -128,8 +141,8 @@ impl<N: Net> Conductor<N> {
             durability: s.durability,
             cluster_version: s.cluster_version,
         };
-        handshake.connection.outbox.write_with(|out| hello.encode(out));
-        if handshake.connection.write().is_err() {
+        connection.outbox.push_with(|out| hello.encode(out));
+        if connection.write().is_err() {
             return Outcome::Over;
         }
         handshake.stage = Stage::AwaitReply { peer };
@@ -138,12 +151,13 @@ impl<N: Net> Conductor<N> {
 
     /// Reads until a whole hello (or reply) is there.
     fn listen(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
-        let closed = match handshake.connection.read(HELLO_FRAME_BYTES_MAX) {
+        let Some(connection) = handshake.connection.as_mut() else { return Outcome::Over };
+        let closed = match connection.read(HELLO_FRAME_BYTES_MAX) {
             Ok(result) => result.closed,
             Err(_) => return Outcome::Over,
         };
         let malformed = |text: String| Outcome::Refuse((RefuseCode::Malformed, text));
-        match handshake.connection.whole_frame_bytes(HELLO_FRAME_BYTES_MAX) {
+        match connection.whole_frame_bytes(HELLO_FRAME_BYTES_MAX) {
             Ok(Some(_)) => self.heard(handshake),
             Ok(None) if closed => Outcome::Over,
             Ok(None) => Outcome::Waiting,
@@ -153,42 +167,52 @@ impl<N: Net> Conductor<N> {
 
     /// A whole frame is at the front of the inbox.
     fn heard(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
-        let unread = handshake.connection.inbox.unread();
-        let malformed = |text: String| Outcome::Refuse((RefuseCode::Malformed, text));
-        let (frame, consumed) = match split_frame_within(unread, HELLO_FRAME_BYTES_MAX) {
-            Ok(Some(split)) => split,
-            Ok(None) => return Outcome::Waiting,
-            Err(error) => return malformed(error.to_string()),
-        };
-        if matches!(handshake.stage, Stage::AwaitClientHello) {
-            let (purpose, cluster_id, offer) = match ClientMessage::decode(frame) {
-                Ok(ClientMessage::Hello(hello)) => (hello.purpose, hello.cluster_id, hello.offer),
-                Ok(_) => return malformed("the first frame must be a hello".to_owned()),
-                Err(error) => return malformed(error.to_string()),
-            };
-            handshake.connection.inbox.consume(consumed);
-            return match check_client(&self.settings, cluster_id, offer) {
-                Ok(agreed) => self.welcome_client(handshake, purpose, agreed),
-                Err(refusal) => Outcome::Refuse(refusal),
-            };
-        }
-        let frame = match decode_peer_frame(frame) {
-            Ok(frame) => frame,
-            Err(error) => return malformed(error.to_string()),
-        };
-        let outcome = match (&handshake.stage, frame) {
-            (Stage::AwaitPeerHello, PeerFrame::Hello(hello)) => self.heard_hello(&hello),
-            (Stage::AwaitReply { peer }, PeerFrame::HelloReply(reply)) => self.heard_reply(*peer, &reply),
-            _ => Err(malformed("the first frame must be a hello".to_owned())),
-        };
-        handshake.connection.inbox.consume(consumed);
+        let Some(mut connection) = handshake.connection.take() else { return Outcome::Over };
+        let outcome = self.understand(handshake, &mut connection);
+        handshake.connection = Some(connection);
         match outcome {
-            Ok(stage) => {
+            Ok(Heard::Client(purpose, agreed)) => self.welcome_client(handshake, purpose, agreed),
+            Ok(Heard::Peer(stage)) => {
                 handshake.stage = stage;
                 self.pin_or_go_on(handshake)
             }
             Err(outcome) => outcome,
         }
+    }
+
+    /// Decodes and checks the frame at the front of the inbox, and consumes it.
+    fn understand(
+        &mut self,
+        handshake: &Handshake<N::Stream>,
+        connection: &mut Connection<N::Stream>,
+    ) -> Result<Heard, Outcome> {
+        let malformed = |text: String| Outcome::Refuse((RefuseCode::Malformed, text));
+        let unread = connection.inbox.unread();
+        let (frame, consumed) = match split_frame_within(unread, HELLO_FRAME_BYTES_MAX) {
+            Ok(Some(split)) => split,
+            Ok(None) => return Err(Outcome::Waiting),
+            Err(error) => return Err(malformed(error.to_string())),
+        };
+        let heard = if matches!(handshake.stage, Stage::AwaitClientHello) {
+            match ClientMessage::decode(frame) {
+                Ok(ClientMessage::Hello(hello)) => check_client(&self.settings, hello.cluster_id, hello.offer)
+                    .map(|agreed| Heard::Client(hello.purpose, agreed))
+                    .map_err(Outcome::Refuse),
+                Ok(_) => Err(malformed("the first frame must be a hello".to_owned())),
+                Err(error) => Err(malformed(error.to_string())),
+            }
+        } else {
+            match (&handshake.stage, decode_peer_frame(frame)) {
+                (Stage::AwaitPeerHello, Ok(PeerFrame::Hello(hello))) => self.heard_hello(&hello).map(Heard::Peer),
+                (Stage::AwaitReply { peer }, Ok(PeerFrame::HelloReply(reply))) => {
+                    self.heard_reply(*peer, &reply).map(Heard::Peer)
+                }
+                (_, Ok(_)) => Err(malformed("the first frame must be a hello".to_owned())),
+                (_, Err(error)) => Err(malformed(error.to_string())),
+            }
+        };
+        connection.inbox.consume(consumed);
+        heard
     }
 
     fn heard_hello(&self, hello: &PeerHello) -> Result<Stage, Outcome> {
@@ -198,14 +222,14 @@ impl<N: Net> Conductor<N> {
 
     fn heard_reply(&mut self, peer: NodeId, reply: &PeerHelloReply<'_>) -> Result<Stage, Outcome> {
         match reply {
-            PeerHelloReply::Accept(accept) if accept.node_id == peer => {
-                match check_incarnation(&self.pins, peer, accept.incarnation) {
-                    Ok(()) => Ok(Stage::AwaitReplyPin { peer, incarnation: accept.incarnation }),
+            PeerHelloReply::Accept { node_id, incarnation, .. } if *node_id == peer => {
+                match check_incarnation(&self.pins, peer, *incarnation) {
+                    Ok(()) => Ok(Stage::AwaitReplyPin { peer, incarnation: *incarnation }),
                     Err((_, text)) => Err(self.dial_refused(peer, &text)),
                 }
             }
-            PeerHelloReply::Accept(accept) => {
-                let text = format!("node {} answers at node {peer}'s address; check the `nodes` list", accept.node_id);
+            PeerHelloReply::Accept { node_id, .. } => {
+                let text = format!("node {node_id} answers at node {peer}'s address; check the `nodes` list");
                 Err(self.dial_refused(peer, &text))
             }
             PeerHelloReply::Refuse { text, .. } => Err(self.dial_refused(peer, text)),
@@ -268,15 +292,16 @@ impl<N: Net> Conductor<N> {
     fn hand_over_peer(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
         let inbound = match handshake.stage {
             Stage::AwaitPin { peer, agreed, .. } => {
-                let accept = PeerHelloReply::Accept(PeerHelloAccept {
+                let accept = PeerHelloReply::Accept {
                     protocol: agreed.protocol,
                     features: agreed.features,
                     node_id: self.settings.node_id,
                     incarnation: self.settings.incarnation,
-                });
+                };
                 let group = self.settings.group;
-                handshake.connection.outbox.write_with(|out| accept.encode(group, out));
-                if handshake.connection.write().is_err() || !handshake.connection.outbox.is_empty() {
+                let Some(connection) = handshake.connection.as_mut() else { return Outcome::Over };
+                connection.outbox.push_with(|out| accept.encode(group, out));
+                if connection.write().is_err() || !connection.outbox.is_empty() {
                     return Outcome::Over;
                 }
                 (peer, true)
@@ -342,11 +367,11 @@ impl<N: Net> Conductor<N> {
             match handshake.stage {
                 Stage::AwaitClientHello => {
                     let reply = ServerMessage::HelloReply(ClientHelloReply::Refuse { code: *code, text });
-                    connection.outbox.write_with(|out| reply.encode(group, out));
+                    connection.outbox.push_with(|out| reply.encode(group, out));
                 }
                 Stage::AwaitPeerHello | Stage::AwaitPin { .. } => {
                     let reply = PeerHelloReply::Refuse { code: *code, text };
-                    connection.outbox.write_with(|out| reply.encode(group, out));
+                    connection.outbox.push_with(|out| reply.encode(group, out));
                 }
                 _ => {}
             }

@@ -122,8 +122,9 @@ impl<N: Net> Agent for Conductor<N> {
                 CLIENT_LISTENER => self.listeners[1].1 = true,
                 Token(token) => {
                     let slot = (token - FIRST_HANDSHAKE) as usize;
-                    if let Some(handshake) = self.handshakes.get_mut(slot).and_then(Option::as_mut) {
-                        handshake.connection.note(event);
+                    let handshake = self.handshakes.get_mut(slot).and_then(Option::as_mut);
+                    if let Some(connection) = handshake.and_then(|handshake| handshake.connection.as_mut()) {
+                        connection.note(event);
                     }
                 }
             }

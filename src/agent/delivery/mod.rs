@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::Agent;
 use super::commands::{ColdReadReply, ColdReadRequest, NewClient};
 use super::connection::Connection;
-use super::dispatcher::{DispatcherLimits, Welcome, address_of, welcome_reply};
+use super::dispatcher::{CLIENT_INBOX_BYTES, DispatcherLimits, Welcome, address_of, welcome_reply};
 use super::rings::{DeliveryNotice, DeliveryRings};
 use crate::base::ids::{GroupId, LogIndex, NodeId, Offset, Term};
 use crate::base::limits::FRAME_BYTES_MAX;
@@ -171,7 +171,7 @@ impl<N: Net> Delivery<N> {
             self.subscribers.push(None);
             (self.subscribers.len() - 1) as u32
         });
-        let mut connection = Connection::new(new.stream, FRAME_BYTES_MAX, &new.leftover);
+        let mut connection = Connection::new(new.stream, CLIENT_INBOX_BYTES, &new.leftover);
         if self.net.register(&mut connection.stream, Token(slot)).is_err() {
             connection.stream.shutdown();
             self.free.push(slot);
@@ -180,7 +180,7 @@ impl<N: Net> Delivery<N> {
         }
         let (leader, term, group) = (self.leader, self.term, self.welcome.group);
         let reply = welcome_reply(&self.welcome, &self.client_limits, new.protocol, new.features, leader, term);
-        connection.outbox.write_with(|out| reply.encode(group, out));
+        connection.outbox.push_with(|out| reply.encode(group, out));
         self.subscribers[slot as usize] = Some(Subscriber { connection, subscriptions: Vec::new(), closing: false });
     }
 
@@ -206,7 +206,7 @@ impl<N: Net> Delivery<N> {
         let news = ServerMessage::LeaderNews { term, leader_id: leader, address: &address };
         let group = self.welcome.group;
         for subscriber in self.subscribers.iter_mut().flatten() {
-            subscriber.connection.outbox.write_with(|out| news.encode(group, out));
+            subscriber.connection.outbox.push_with(|out| news.encode(group, out));
         }
     }
 
@@ -241,7 +241,7 @@ impl<N: Net> Delivery<N> {
                 subscriber
                     .connection
                     .outbox
-                    .write_with(|out| ServerMessage::SubscriptionError(error).encode(group, out));
+                    .push_with(|out| ServerMessage::SubscriptionError(error).encode(group, out));
                 subscriber.subscriptions.swap_remove(place);
             }
         }
@@ -284,7 +284,7 @@ impl<N: Net> Delivery<N> {
         tracing::warn!("closing subscriber {}: {reason}", subscriber.connection.stream.peer_label());
         let goodbye = ServerMessage::Goodbye { reason: GoodbyeReason::ProtocolViolation, text: reason };
         let group = self.welcome.group;
-        subscriber.connection.outbox.write_with(|out| goodbye.encode(group, out));
+        subscriber.connection.outbox.push_with(|out| goodbye.encode(group, out));
         subscriber.closing = true;
     }
 
@@ -333,7 +333,7 @@ impl<N: Net> Delivery<N> {
             if let Some(answer) = answer {
                 let mut bytes = Vec::new();
                 answer.encode(self.welcome.group, &mut bytes);
-                subscriber.connection.outbox.write_with(|out| out.extend_from_slice(&bytes));
+                subscriber.connection.outbox.push_with(|out| out.extend_from_slice(&bytes));
             }
             subscriber.connection.inbox.consume(consumed);
         }

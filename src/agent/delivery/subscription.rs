@@ -165,7 +165,7 @@ fn queue(subscription: &mut Subscription, gathered: Gathered, outbox: &mut OutQu
         entry_count: gathered.entries.len() as u32,
         bytes: &[],
     };
-    outbox.write_with(|out| header.encode_header_for(gathered.bytes, target.group, out));
+    outbox.push_with(|out| header.encode_header_for(gathered.bytes, target.group, out));
     subscription.credit_bytes -= gathered.bytes as i64;
     if let Some(last) = gathered.entries.last() {
         subscription.told_offset = last.header().next_offset().prev();
@@ -191,7 +191,7 @@ fn tell_progress(subscription: &mut Subscription, outbox: &mut OutQueue<Entry>, 
         commit_index: target.commit,
         last_offset: looked_through,
     };
-    outbox.write_with(|out| progress.encode(target.group, out));
+    outbox.push_with(|out| progress.encode(target.group, out));
     (subscription.told_offset, subscription.told_at_ns) = (looked_through, target.now_ns);
     None
 }
