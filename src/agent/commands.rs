@@ -2,7 +2,7 @@
 
 use crate::base::ids::{EntryId, Epoch, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term};
 use crate::entry::Entry;
-use crate::log::{LogReadError, StoredHardState};
+use crate::log::{ReadError, StoredHardState};
 use crate::protocol::client::{AckRun, PublishErrorCode, Purpose, RequestErrorCode, StatusReply};
 use crate::raft::Message;
 
@@ -293,7 +293,7 @@ pub struct CatchUpReply {
     /// What was asked.
     pub first: LogIndex,
     /// Contiguous entries from `first` (at least one), or why not.
-    pub entries: Result<Vec<Entry>, LogReadError>,
+    pub entries: Result<Vec<Entry>, ReadError>,
 }
 
 /// Delivery to reader: committed entries for a subscriber that is behind.
@@ -316,5 +316,5 @@ pub struct ColdReadReply {
     /// The first wanted event.
     pub offset: Offset,
     /// Contiguous entries, the first of which holds `offset` or follows it; or why not.
-    pub entries: Result<Vec<Entry>, LogReadError>,
+    pub entries: Result<Vec<Entry>, ReadError>,
 }

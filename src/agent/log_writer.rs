@@ -5,6 +5,7 @@ use super::Agent;
 use super::commands::{LogCommand, LogEvent};
 use super::control::{Control, Fatal};
 use super::rings::LogWriterRings;
+use crate::base::clock::NS_PER_MS;
 use crate::base::ids::LogIndex;
 use crate::base::net::Readiness;
 use crate::entry::Durability;
@@ -15,6 +16,10 @@ use crate::metrics::Counter;
 const COMMANDS_LIMIT: usize = 1024;
 /// Bytes taken into one write at most.
 const BYTES_LIMIT: usize = 4 << 20;
+/// Quiet time after which idle work begins.
+const IDLE_AFTER_NS: u64 = NS_PER_MS;
+/// Between two slices of the next segment while nothing else is to do.
+const PREPARE_EVERY_NS: u64 = 5 * NS_PER_MS;
 
 /// Counters that only the log writer writes.
 #[derive(Clone, Default)]
@@ -132,15 +137,9 @@ impl<D: Disk> LogWriter<D> {
         }
         if commands > 0 {
             self.write()?;
-            self.next_idle_ns = Some(now_ns);
+            self.next_idle_ns = Some(now_ns + IDLE_AFTER_NS);
         } else if self.next_idle_ns.is_some_and(|at| at <= now_ns) {
-            let idle = self.store.idle(now_ns)?;
-            if self.store.flushed().last > self.flushed {
-                self.flushed = self.store.flushed().last;
-                self.report();
-            }
-            self.next_idle_ns = idle.next_deadline_ns;
-            work += usize::from(idle.worked);
+            work += self.idle(now_ns)?;
         }
         self.hand_on_catalog();
         work += self.report_leftovers();
@@ -173,26 +172,42 @@ impl<D: Disk> LogWriter<D> {
         Ok((commands, hard_state))
     }
 
+    /// Makes what was gathered stable in the cluster's sense, and reports it.
     fn write(&mut self) -> Result<(), LogError> {
         let before = (self.generation, self.written, self.flushed);
         match self.durability {
-            Durability::Disk => {
-                if self.store.has_staged() {
-                    let flushed = self.store.flush()?;
-                    self.counters.flushes.add(1);
-                    (self.written, self.flushed) = (flushed.last, flushed.last);
-                }
-            }
-            Durability::Memory => {
-                if self.store.has_staged() {
-                    self.written = self.store.write_staged()?.last;
-                }
-            }
+            Durability::Disk => self.flush()?,
+            Durability::Memory => self.written = self.store.write_staged()?.last,
         }
         if before != (self.generation, self.written, self.flushed) || self.unreported.is_some() {
             self.report();
         }
-        self.store.prepare_slice()
+        if self.store.preparation_is_due() {
+            self.store.prepare_slice()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
+        if self.store.has_unflushed() {
+            let flushed = self.store.flush()?;
+            self.counters.flushes.add(1);
+            (self.written, self.flushed) = (flushed.last, flushed.last);
+        }
+        Ok(())
+    }
+
+    /// Nothing to append: the watermark, the next segment, files that nobody holds; and in a `memory` cluster the
+    /// flush that nobody waits for.
+    fn idle(&mut self, now_ns: u64) -> Result<usize, LogError> {
+        let flushed_before = self.flushed;
+        self.flush()?;
+        if self.flushed != flushed_before {
+            self.report();
+        }
+        let idle = self.store.idle(now_ns)?;
+        self.next_idle_ns = if idle.preparing { Some(now_ns + PREPARE_EVERY_NS) } else { idle.deadline_ns };
+        Ok(usize::from(idle.watermark_flushed) + idle.unlinked)
     }
 
     fn report(&mut self) {

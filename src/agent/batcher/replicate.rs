@@ -234,7 +234,6 @@ impl<C: Clock> Batcher<C> {
                 port.fetched.clear();
                 port.fetched.extend(entries);
             }
-            Err(error) if error.is_transient() => {}
             Err(error) => self.control.fail(Fatal::Disk(format!(
                 "cannot read index {} from this node's own log for peer {}: {error}",
                 reply.first, reply.peer

@@ -75,7 +75,7 @@ impl<C: Clock> Batcher<C> {
             log_time_ns: start.last_log_time_ns,
             log_time_at_ns: 0,
         };
-        let mut hot = HotTail::new(start.applied_index.next());
+        let mut hot = HotTail::new(start.applied_index, settings.limits.hot_tail_bytes_limit);
         for entry in start.suffix {
             tail.index = entry.index();
             tail.chain = entry.chain();
@@ -211,6 +211,6 @@ impl<C: Clock> Batcher<C> {
     /// Keeps the hot tail within its bound, but never drops what is not applied or not yet readable from the log.
     pub(super) fn trim_hot_tail(&mut self) {
         let keep_from = self.applied.index.min(self.written).next();
-        self.hot.trim(self.settings.limits.hot_tail_bytes_limit, keep_from);
+        self.hot.trim(keep_from);
     }
 }

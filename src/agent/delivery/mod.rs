@@ -232,7 +232,6 @@ impl<N: Net> Delivery<N> {
                 subscription.cold = None;
                 subscription.fetched = entries.into();
             }
-            Err(error) if error.is_transient() => subscriber.subscriptions[place].cold = None,
             Err(error) => {
                 tracing::error!("a subscriber's read of this node's log failed: {error}");
                 let code = SubscriptionErrorCode::ReadFailed;
