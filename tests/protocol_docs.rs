@@ -203,10 +203,10 @@ fn the_page_s_event_decodes_and_is_encoded_the_same() {
 #[test]
 fn the_page_s_chain_steps_are_those_of_the_code() {
     let (header_crc, body_crc) = (0x1111_1111, 0x2222_2222);
-    let term = fold64(0, 1);
-    let index = fold64(term, 1);
+    let term = fold64(0x5555_5555_5555_5555, 2);
+    let index = fold64(term, 3);
     let chain = fold64(index, (u64::from(header_crc) << 32) | u64::from(body_crc));
-    assert_eq!(chain, chain64(0, Term(1), LogIndex(1), header_crc, body_crc));
+    assert_eq!(chain, chain64(0x5555_5555_5555_5555, Term(2), LogIndex(3), header_crc, body_crc));
     let steps: Vec<u8> = [term, index, chain].iter().flat_map(|step| step.to_le_bytes()).collect();
     assert_same("chain-steps", &steps);
 }
