@@ -1,4 +1,45 @@
-//! The `tercet` command line.
-fn main() {
-    println!("tercet {}", env!("CARGO_PKG_VERSION"));
+//! The `tercet` command line: results on stdout, logs and progress on stderr, exit codes as documented in the README.
+
+mod args;
+mod cluster;
+mod demo;
+mod dev;
+mod exit;
+mod format;
+mod log;
+mod node;
+mod output;
+mod publish;
+mod status;
+mod subscribe;
+mod bench;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command, LogCommand};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    output::init_logging();
+    let outcome = match arguments.command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Dev(options) => dev::run(&options),
+        Command::Format(options) => format::run(&options),
+        Command::Node(options) => node::run(&options),
+        Command::Publish(options) => publish::run(&options),
+        Command::Subscribe(options) => subscribe::run(&options),
+        Command::Status(options) => status::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Log { command: LogCommand::Verify(options) } => log::verify(&options),
+        Command::Log { command: LogCommand::Dump(options) } => log::dump(&options),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("tercet: {}", failure.line);
+            ExitCode::from(failure.code)
+        }
+    }
 }

@@ -1,0 +1,224 @@
+//! A local cluster of real node processes, for `dev` and `demo`.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use tercet::base::ids::NodeId;
+use tercet::config::{NodeAddresses, Settings, ThreadingMode};
+use tercet::entry::Durability;
+
+use crate::exit::{FAILED, Failure};
+
+/// What a cluster is made of.
+pub struct Plan {
+    /// Its name.
+    pub name: &'static str,
+    /// Node directories and settings lie here.
+    pub dir: PathBuf,
+    /// How many nodes.
+    pub nodes: u16,
+    /// Client ports, in node order; peer ports.
+    pub ports: Vec<(u16, u16)>,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// Threads.
+    pub threads: ThreadingMode,
+    /// Whether nodes' logs go to files instead of our stderr.
+    pub quiet: bool,
+}
+
+/// One node's process.
+pub struct NodeProcess {
+    /// Its id.
+    pub id: NodeId,
+    /// Where clients connect.
+    pub client: SocketAddr,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    config: PathBuf,
+    log: Option<PathBuf>,
+    child: Option<Child>,
+    ready: Option<Receiver<()>>,
+}
+
+/// The cluster.
+pub struct Cluster {
+    /// Its nodes, in order of their ids.
+    pub nodes: Vec<NodeProcess>,
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Cluster {
+    /// Writes settings, formats directories that are new, and starts every node.
+    pub fn start(plan: &Plan) -> Result<Self, Failure> {
+        fs::create_dir_all(&plan.dir)
+            .map_err(|error| Failure::usage(format!("cannot create {}: {error}", plan.dir.display())))?;
+        let addresses: Vec<NodeAddresses> = plan
+            .ports
+            .iter()
+            .zip(1..)
+            .map(|((client, peer), id)| NodeAddresses { id: NodeId(id), client: local(*client), peer: local(*peer) })
+            .collect();
+        let mut nodes = Vec::new();
+        for own in &addresses {
+            nodes.push(prepare(plan, &addresses, own)?);
+        }
+        let mut cluster = Self { nodes };
+        for node in &mut cluster.nodes {
+            node.start()?;
+        }
+        Ok(cluster)
+    }
+
+    /// Waits until every node has said that it is ready.
+    pub fn wait_ready(&mut self, limit: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + limit;
+        for node in &mut self.nodes {
+            node.wait_ready(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Client addresses, comma-separated.
+    pub fn servers(&self) -> String {
+        let list: Vec<String> = self.nodes.iter().map(|node| node.client.to_string()).collect();
+        list.join(",")
+    }
+
+    /// Asks every node to end and waits; after `limit` they are killed.
+    pub fn stop(&mut self, limit: Duration) -> bool {
+        for node in &self.nodes {
+            node.signal(rustix::process::Signal::TERM);
+        }
+        let deadline = Instant::now() + limit;
+        let mut clean = true;
+        for node in &mut self.nodes {
+            clean &= node.wait_end(deadline);
+        }
+        clean
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+    }
+}
+
+fn prepare(plan: &Plan, addresses: &[NodeAddresses], own: &NodeAddresses) -> Result<NodeProcess, Failure> {
+    let data_dir = plan.dir.join(format!("node-{}", own.id));
+    let mut settings = Settings::with_defaults(plan.name, own.id, data_dir.clone(), addresses);
+    settings.log.durability = plan.durability;
+    settings.threads.mode = plan.threads;
+    let config = plan.dir.join(format!("node-{}.toml", own.id));
+    fs::write(&config, settings.render())
+        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", config.display())))?;
+    if !data_dir.join("identity").exists() {
+        tercet::node::format(&settings)?;
+    }
+    let log = plan.quiet.then(|| plan.dir.join(format!("node-{}.log", own.id)));
+    Ok(NodeProcess { id: own.id, client: own.client, data_dir, config, log, child: None, ready: None })
+}
+
+impl NodeProcess {
+    /// Starts the node's process.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        let own = std::env::current_exe()?;
+        let mut command = Command::new(own);
+        command.arg("node").arg("--config").arg(&self.config).arg("--die-with-parent");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stderr = child.stderr.take().ok_or_else(|| Failure::new(FAILED, "a node has no stderr"))?;
+        let (sender, receiver) = channel();
+        let (id, log) = (self.id, self.log.clone());
+        std::thread::spawn(move || follow(id, stderr, log.as_deref(), &sender));
+        self.child = Some(child);
+        self.ready = Some(receiver);
+        Ok(())
+    }
+
+    /// Waits until the node has said that it is ready.
+    pub fn wait_ready(&mut self, deadline: Instant) -> Result<(), Failure> {
+        let Some(ready) = self.ready.take() else { return Ok(()) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if ready.recv_timeout(left).is_ok() {
+            return Ok(());
+        }
+        let code = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()).and_then(|s| s.code());
+        let log = self.log.as_ref().map_or_else(String::new, |log| format!("; see {}", log.display()));
+        match code {
+            Some(code) => Err(Failure::new(code as u8, format!("node {} ended with exit code {code}{log}", self.id))),
+            None => Err(Failure::new(FAILED, format!("node {} is not ready in time{log}", self.id))),
+        }
+    }
+
+    /// The process' id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// True once the process has ended by itself.
+    pub fn has_ended(&mut self) -> Option<i32> {
+        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
+        Some(status.code().unwrap_or(-1))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(pid) = self.pid().and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// kill -9, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn wait_end(&mut self, deadline: Instant) -> bool {
+        let Some(child) = self.child.as_mut() else { return true };
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = child.try_wait() {
+                self.child = None;
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.kill();
+        false
+    }
+}
+
+/// Passes a node's stderr on, and notices its last start-up line.
+fn follow(
+    id: NodeId,
+    stderr: std::process::ChildStderr,
+    log: Option<&Path>,
+    ready: &std::sync::mpsc::Sender<()>,
+) {
+    let mut file = log.and_then(|log| File::options().create(true).append(true).open(log).ok());
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        if line == "node is ready" {
+            let _ = ready.send(());
+        }
+        if let Some(file) = &mut file {
+            use std::io::Write;
+            let _ = writeln!(file, "{line}");
+        } else if log.is_none() {
+            eprintln!("node {id}: {line}");
+        }
+    }
+}

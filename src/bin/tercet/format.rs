@@ -1,0 +1,20 @@
+//! `tercet format`.
+
+use std::process::ExitCode;
+
+use crate::args::NodeOptions;
+use crate::exit::Outcome;
+
+/// Writes a node's identity.
+pub fn run(options: &NodeOptions) -> Outcome {
+    let settings = crate::node::settings(options)?;
+    let formatted = tercet::node::format(&settings)?;
+    println!(
+        "formatted {} for node {} of cluster {} (incarnation {})",
+        formatted.data_dir.display(),
+        formatted.node_id,
+        formatted.cluster_id,
+        formatted.incarnation
+    );
+    Ok(ExitCode::SUCCESS)
+}
