@@ -20,8 +20,8 @@ pub mod kind;
 pub use error::{FrameError, ProtocolError};
 pub(crate) use field::{Fields, put_bool, put_offer, put_text, put_text_clipped, wire_enum};
 pub use handshake::{
-    Agreed, FEATURES_KNOWN, HELLO_FRAME_BYTES_MAX, PROTOCOL_MAX, PROTOCOL_MIN, ProtocolOffer, RefuseCode,
-    TEXT_BYTES_MAX, negotiate,
+    Agreed, FEATURES_KNOWN, HANDSHAKE_TIMEOUT_NS, HELLO_FRAME_BYTES_MAX, PROTOCOL_MAX, PROTOCOL_MIN,
+    ProtocolOffer, RefuseCode, TEXT_BYTES_MAX, negotiate,
 };
 
 use crate::base::bytes::ByteWriter;
