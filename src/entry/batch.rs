@@ -206,10 +206,10 @@ impl BatchAccumulator {
         let fixed = encode_fixed(self.slots.len(), buffer.len() - EVENTS_AT);
         buffer[EntryHeader::BYTES..EVENTS_AT].copy_from_slice(&fixed);
         let total_bytes = buffer.len() + self.section.len() + TRAILER_BYTES;
+        // Producers and trailer go into the same allocation; what is left over goes back (in place, not by a copy), so
+        // that the memory of a hot tail is close to the sum of its entries' lengths.
+        buffer.reserve_exact(total_bytes - buffer.len());
         buffer.extend_from_slice(&self.section);
-        // The trailer goes into the same allocation; what is left over goes back (in place, not by a copy), so that
-        // the memory of a hot tail is close to the sum of its entries' lengths.
-        buffer.reserve_exact(TRAILER_BYTES);
         if buffer.capacity() - total_bytes > total_bytes / 8 {
             buffer.shrink_to(total_bytes);
         }
@@ -262,3 +262,7 @@ fn check_producer(producer: &ProducerRef<'_>) -> Result<(), EntryError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "tests_batch.rs"]
+mod tests;

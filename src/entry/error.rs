@@ -97,6 +97,15 @@ impl EntryError {
                 | Self::UnknownGroup(_)
         )
     }
+
+    /// This error, met inside something that is whole: there a part that ends early is malformed. Keeps
+    /// [`EntryError::Truncated`] for 'give more bytes'.
+    pub(super) fn inside(self, what: &'static str) -> Self {
+        match self {
+            Self::Truncated { .. } => Self::Malformed(what),
+            other => other,
+        }
+    }
 }
 
 impl From<ShortInput> for EntryError {

@@ -157,7 +157,8 @@ pub fn parse_event(bytes: &[u8]) -> Result<(EventView<'_>, usize), EntryError> {
     check_sequence(Sequence(raw.sequence.get()))?;
     let topic_end = EVENT_FIXED_BYTES + usize::from(raw.topic_bytes);
     decode_topic(&encoded[EVENT_FIXED_BYTES..topic_end])?;
-    AttributesView::parse(&encoded[topic_end..used - body_bytes])?;
+    AttributesView::parse(&encoded[topic_end..used - body_bytes])
+        .map_err(|error| error.inside("an attribute goes past the end of its event's attributes"))?;
     Ok((raw.split(encoded), event_bytes))
 }
 

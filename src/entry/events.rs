@@ -14,6 +14,8 @@ use crate::base::limits::{BATCH_EVENTS_MAX, PRODUCER_NAME_BYTES_MAX};
 pub(super) const EVENTS_FIXED_BYTES: usize = 8;
 /// Bytes of a producer before its name.
 const PRODUCER_FIXED_BYTES: usize = 16;
+/// Id and epoch, with which a producer starts.
+const PRODUCER_KEY_BYTES: usize = 12;
 /// Largest producers section.
 pub(super) const PRODUCERS_BYTES_MAX: usize = BATCH_EVENTS_MAX * producer_bytes(PRODUCER_NAME_BYTES_MAX);
 
@@ -89,8 +91,8 @@ impl<'a> ProducersView<'a> {
                 return Err(EntryError::OutOfRange("producer epoch"));
             }
             decode_name(&bytes[PRODUCER_FIXED_BYTES..name_end])?;
-            let key = (ProducerId(raw.id.get()), Epoch(raw.epoch.get()));
-            if view.iter().any(|known| (known.id, known.epoch) == key) {
+            let key = &bytes[..PRODUCER_KEY_BYTES];
+            if view.positions[..slot].iter().any(|&known| section[usize::from(known)..].starts_with(key)) {
                 return Err(EntryError::Malformed("a producer stands twice in a batch"));
             }
             // `at` is below PRODUCERS_BYTES_MAX here: at most 64 producers of bounded size precede.
@@ -154,7 +156,7 @@ impl<'a> EventsView<'a> {
     /// Decodes the body of an entry; count and offset come from its header.
     pub(super) fn parse(base_offset: Offset, event_count: u32, body: &'a [u8]) -> Result<Self, EntryError> {
         let Ok((raw, rest)) = RawEvents::ref_from_prefix(body) else {
-            return Err(EntryError::Truncated { needed: EVENTS_FIXED_BYTES, left: body.len() });
+            return Err(EntryError::Malformed("the body of a batch is too short"));
         };
         if raw.reserved.get() != 0 {
             return Err(EntryError::Malformed("a reserved field of a batch is not zero"));
@@ -173,7 +175,8 @@ impl<'a> EventsView<'a> {
         let mut slots_used = 0u64;
         let mut at = 0;
         for _ in 0..event_count {
-            let (event, bytes) = parse_event(&events[at..])?;
+            let (event, bytes) = parse_event(&events[at..])
+                .map_err(|error| error.inside("an event goes past the end of its batch"))?;
             if usize::from(event.producer_slot) >= producer_count {
                 return Err(EntryError::OutOfRange("producer_slot"));
             }

@@ -22,6 +22,7 @@ pub const ENTRY_BYTES_MIN: usize = EntryHeader::BYTES + TRAILER_BYTES;
 /// Where the bytes end that the header's checksum covers.
 const HEADER_CRC_AT: usize = 76;
 
+const _: () = assert!(usize::BITS >= 64, "sums of 32-bit lengths do not wrap");
 const _: () = assert!(size_of::<RawHeader>() == EntryHeader::BYTES);
 const _: () = assert!(HEADER_CRC_AT + 4 == EntryHeader::BYTES, "the checksum is the header's last field");
 const _: () = assert!(EntryHeader::BYTES.is_multiple_of(8) && TRAILER_BYTES.is_multiple_of(8));

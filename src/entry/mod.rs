@@ -84,3 +84,7 @@ pub use view::EntryView;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_damage;
+#[cfg(test)]
+mod tests_properties;

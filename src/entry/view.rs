@@ -91,7 +91,7 @@ impl<'a> EntryView<'a> {
     /// [`EntryError::WrongKind`], or what is wrong with the contents.
     pub fn configuration(&self) -> Result<Configuration, EntryError> {
         self.expect(EntryKind::Configuration)?;
-        Configuration::decode_body(self.body())
+        Configuration::decode_body(self.body()).map_err(|error| error.inside("a configuration ends early"))
     }
 
     /// What is opened by an entry of kind [`EntryKind::OpenProducer`].
@@ -100,7 +100,7 @@ impl<'a> EntryView<'a> {
     /// [`EntryError::WrongKind`], or what is wrong with the contents.
     pub fn open_producer(&self) -> Result<OpenProducer<'a>, EntryError> {
         self.expect(EntryKind::OpenProducer)?;
-        OpenProducer::decode_body(self.body())
+        OpenProducer::decode_body(self.body()).map_err(|error| error.inside("open_producer ends early"))
     }
 
     /// Decodes the contents, whatever the kind, and throws the result away.
