@@ -34,7 +34,9 @@ fn no_file_grows_into_a_monster() {
         .iter()
         .map(|source| (source, source.text.lines().count()))
         .filter(|(_, lines)| *lines > FILE_LINES_MAX)
-        .map(|(source, lines)| format!("{}: {lines} lines are more than {FILE_LINES_MAX}; split it by role", source.path))
+        .map(|(source, lines)| {
+            format!("{}: {lines} lines are more than {FILE_LINES_MAX}; split it by role", source.path)
+        })
         .collect();
     assert_none(&broken);
 }
@@ -120,7 +122,10 @@ fn there_is_no_async_runtime() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     for runtime in ["tokio", "async-std", "smol", "async-executor"] {
         let line = format!("name = \"{runtime}\"");
-        assert!(!lock.lines().any(|found| found == line), "{runtime} has come in; see `cargo tree -i {runtime}`");
+        assert!(
+            !lock.lines().any(|found| found == line),
+            "{runtime} has come in; see `cargo tree -i {runtime}`"
+        );
     }
 }
 
@@ -206,6 +211,9 @@ fn planted_untidiness_is_found() {
     let code = format!("let {} = 1;\n", "y".repeat(200));
     assert!(literals_removed(&code).len() > 200);
 
-    assert_eq!(links("[a](b.md#c) [d](https://e) [f](#g)\n```\n[h](i)\n```\n[j](../k \"l\")"), ["b.md", "../k"]);
+    assert_eq!(
+        links("[a](b.md#c) [d](https://e) [f](#g)\n```\n[h](i)\n```\n[j](../k \"l\")"),
+        ["b.md", "../k"]
+    );
     assert_eq!(resolve(Path::new("/a/docs"), "../x/./y.md"), PathBuf::from("/a/x/y.md"));
 }

@@ -21,8 +21,7 @@ const fn row(from: &'static str, may: &'static [&'static str]) -> Rule {
     Rule { from, may, never: &[] }
 }
 
-const FLOOR_0_TO_2: &[&str] =
-    &["base", "entry", "raft", "stream", "metrics", "net", "log", "protocol"];
+const FLOOR_0_TO_2: &[&str] = &["base", "entry", "raft", "stream", "metrics", "net", "log", "protocol"];
 const FLOOR_0_TO_3: &[&str] =
     &["base", "entry", "raft", "stream", "metrics", "net", "log", "protocol", "agent"];
 
@@ -36,16 +35,27 @@ const RULES: &[Rule] = &[
     row("net", &["base"]),
     row("log", &["base", "entry", "raft"]),
     row("protocol", &["base", "entry"]),
-    Rule { from: "protocol::frame", may: &["base", "protocol"], never: &["protocol::client", "protocol::peer"] },
+    Rule {
+        from: "protocol::frame",
+        may: &["base", "protocol"],
+        never: &["protocol::client", "protocol::peer"],
+    },
     Rule { from: "protocol::client", may: &["base", "entry", "protocol"], never: &["protocol::peer"] },
-    Rule { from: "protocol::peer", may: &["base", "entry", "raft", "protocol"], never: &["protocol::client"] },
+    Rule {
+        from: "protocol::peer",
+        may: &["base", "entry", "raft", "protocol"],
+        never: &["protocol::client"],
+    },
     row("agent", FLOOR_0_TO_2),
     row("runtime", FLOOR_0_TO_3),
     row("config", &["base", "entry"]),
     row("client", &["base", "entry", "net", "protocol::frame", "protocol::client"]),
     row(
         "node",
-        &["base", "entry", "raft", "stream", "metrics", "net", "log", "protocol", "agent", "runtime", "config"],
+        &[
+            "base", "entry", "raft", "stream", "metrics", "net", "log", "protocol", "agent", "runtime",
+            "config",
+        ],
     ),
     row("sim", FLOOR_0_TO_3),
 ];
@@ -304,13 +314,19 @@ fn a_planted_violation_is_found_in_every_form() {
 #[test]
 fn what_is_allowed_is_let_through() {
     for (path, text) in [
-        ("src/raft/core.rs", "use crate::base::ids::Term;\nuse super::log::X;\nuse self::y::Z;\nuse crate::raft::W;"),
+        (
+            "src/raft/core.rs",
+            "use crate::base::ids::Term;\nuse super::log::X;\nuse self::y::Z;\nuse crate::raft::W;",
+        ),
         ("src/raft/core.rs", "// crate::log::x\n/* crate::log */ const S: &str = \"crate::log::x\"; // ok"),
         ("src/raft/core.rs", "mod inner { use super::super::log::X; }"),
         ("src/raft/core.rs", "#[cfg(test)]\nmod tests { use crate::sim::Disk; }"),
         ("src/raft/tests_paper.rs", "use crate::sim::Disk;"),
         ("src/log/writer.rs", "use crate::raft::{HardState, TermRuns};\nuse crate::entry::Entry;"),
-        ("src/protocol/peer.rs", "use crate::raft::Message;\nuse super::frame::Header;\nuse crate::entry::Entry;"),
+        (
+            "src/protocol/peer.rs",
+            "use crate::raft::Message;\nuse super::frame::Header;\nuse crate::entry::Entry;",
+        ),
         ("src/protocol/mod.rs", "pub use self::frame::X;\nuse crate::entry::Entry;"),
         ("src/client/mod.rs", "use crate::protocol::{client::Publish, frame};\nuse crate::net::X;"),
         ("src/node/mod.rs", "use crate::{agent, config::Settings, runtime::Runner};"),

@@ -28,6 +28,6 @@ mod tests_errors;
 pub use error::ConfigError;
 pub use raw::{Flag, OTHER_VARIABLES, Sources, VARIABLE_PREFIX};
 pub use settings::{
-    BatchSettings, CLUSTER_VERSION, ElectionSettings, IdleStrategy, LimitSettings, LogSettings, NodeAddresses,
-    ProducerSettings, Settings, ThreadSettings, ThreadingMode, Token, cluster_id,
+    BatchSettings, CLUSTER_VERSION, ElectionSettings, IdleStrategy, LimitSettings, LogSettings,
+    NodeAddresses, ProducerSettings, Settings, ThreadSettings, ThreadingMode, Token, cluster_id,
 };

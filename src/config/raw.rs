@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::error::ConfigError;
@@ -132,7 +132,11 @@ impl<'de> Visitor<'de> for RawVisitor {
                 RawValue::Text { .. } | RawValue::Integers(_) | RawValue::Other(_) => other = true,
             }
         }
-        Ok(if other { RawValue::Other("a list of other things than whole numbers") } else { RawValue::Integers(numbers) })
+        Ok(if other {
+            RawValue::Other("a list of other things than whole numbers")
+        } else {
+            RawValue::Integers(numbers)
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<RawValue, A::Error> {
@@ -269,7 +273,10 @@ impl RawSettings {
         }
         let name = name.to_owned();
         if name.starts_with("TERCET_NODES") {
-            return Err(ConfigError::UnknownVariable { name, hint: "the nodes are listed in the file".to_owned() });
+            return Err(ConfigError::UnknownVariable {
+                name,
+                hint: "the nodes are listed in the file".to_owned(),
+            });
         }
         let hint = match self.nearest_variable(&name) {
             Some(known) => format!("did you mean {known}? Unset it otherwise"),
@@ -296,7 +303,8 @@ impl RawSettings {
         let mut best = (0, None);
         self.each(&mut |key, _| {
             let variable = variable_of(key);
-            let shared = variable[VARIABLE_PREFIX.len()..].split('_').filter(|word| words.contains(word)).count();
+            let shared =
+                variable[VARIABLE_PREFIX.len()..].split('_').filter(|word| words.contains(word)).count();
             if shared > best.0 {
                 best = (shared, Some(variable));
             }

@@ -151,7 +151,10 @@ fn every_key_but_nodes_can_come_from_the_environment() {
     assert_eq!(settings.election.missed_heartbeats, 5);
     assert_eq!(settings.election.disk_stall_limit_ns, NS_PER_S);
     assert_eq!((settings.producers.window_ns, settings.producers.max), (3_600 * NS_PER_S, 1000));
-    assert_eq!((settings.threads.mode, settings.threads.idle), (ThreadingMode::Dedicated, IdleStrategy::Spin));
+    assert_eq!(
+        (settings.threads.mode, settings.threads.idle),
+        (ThreadingMode::Dedicated, IdleStrategy::Spin)
+    );
     assert_eq!(settings.threads.cores, [2, 3, 5]);
     assert_eq!(settings.limits.connections_max, 99);
     assert_eq!(parse(&settings.render()), settings, "all of them survive the way through a file");
@@ -175,7 +178,8 @@ fn a_file_is_read_from_disk_with_flags_over_it() {
     let path = dir.path().join("tercet.toml");
     std::fs::write(&path, SAMPLE).unwrap();
     let sources = Sources { file: Some(path), ..Sources::default() };
-    let sources = sources.with_flag("--node-id", "node_id", Some(3)).with_flag("--data-dir", "data_dir", None::<&str>);
+    let sources =
+        sources.with_flag("--node-id", "node_id", Some(3)).with_flag("--data-dir", "data_dir", None::<&str>);
     let settings = Settings::load(&sources).unwrap();
     assert_eq!((settings.node_id, settings.data_dir.to_str()), (NodeId(3), Some("data/1")));
 }
@@ -186,7 +190,11 @@ fn the_cluster_id_follows_from_name_token_and_node_ids_alone_and_is_fixed_for_ev
     let plain = cluster_id("demo", &Token::default(), &ids);
     // SHA-256 by another program; this value lies in data directories.
     assert_eq!(plain, ClusterId(CLUSTER_ID_OF_DEMO), "{plain:?}");
-    assert_eq!(cluster_id("demo", &Token::default(), &[NodeId(3), NodeId(1), NodeId(2)]), plain, "order is nothing");
+    assert_eq!(
+        cluster_id("demo", &Token::default(), &[NodeId(3), NodeId(1), NodeId(2)]),
+        plain,
+        "order is nothing"
+    );
     let other = |name: &str, token: &str, ids: &[NodeId]| cluster_id(name, &Token(token.to_owned()), ids);
     assert_ne!(other("demo", "x", &ids), plain);
     assert_ne!(other("demo2", "", &ids), plain);

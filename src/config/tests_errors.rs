@@ -79,7 +79,10 @@ fn what_is_missing_is_named_with_the_way_to_set_it() {
 #[test]
 fn nodes_are_checked() {
     assert!(with("id = 2", "id = 1").starts_with("t.toml:9: nodes[1].id: 1 is used twice"));
-    assert!(with("id = 2", "id = 0").starts_with("t.toml:9: nodes[1].id: 0 is out of range; choose from 1 to 65535"));
+    assert!(
+        with("id = 2", "id = 0")
+            .starts_with("t.toml:9: nodes[1].id: 0 is out of range; choose from 1 to 65535")
+    );
     assert!(with("id = 2", "id = 65536").contains("nodes[1].id: 65536 is out of range"));
     assert!(with("id = 2", "id = -1").contains("nodes[1].id: -1 is out of range"));
     assert!(with("id = 2", "id = \"2\"").contains("nodes[1].id: the text \"2\" stands where a whole number"));
@@ -111,7 +114,9 @@ fn addresses_are_checked() {
 #[test]
 fn names_are_checked() {
     assert!(with("\"demo\"", "\"\"").starts_with("t.toml:1: cluster: must be 1 to 255 bytes"));
-    assert!(with("\"demo\"", &format!("\"{}\"", "x".repeat(256))).contains("cluster: must be 1 to 255 bytes"));
+    assert!(
+        with("\"demo\"", &format!("\"{}\"", "x".repeat(256))).contains("cluster: must be 1 to 255 bytes")
+    );
     assert!(with("\"demo\"", "\"a\\nb\"").contains("cluster: must be"));
     assert!(with("\"demo\"", "3").contains("cluster: the number 3 stands where text in quotes is needed"));
     assert!(with("\"data/1\"", "\"\"").starts_with("t.toml:3: data_dir: empty"));
@@ -124,28 +129,55 @@ fn every_number_duration_and_size_has_its_range() {
     for (lines, expected) in [
         ("[batch]\nevents_max = 0", "t.toml:13: batch.events_max: 0 is out of range; choose from 1 to 64"),
         ("[batch]\nevents_max = 65", "t.toml:13: batch.events_max: 65 is out of range; choose from 1 to 64"),
-        ("[batch]\nevents_max = 1.5", "t.toml:13: batch.events_max: a number with a decimal point stands where"),
+        (
+            "[batch]\nevents_max = 1.5",
+            "t.toml:13: batch.events_max: a number with a decimal point stands where",
+        ),
         ("[batch]\nevents_max = true", "t.toml:13: batch.events_max: true or false stands where"),
         ("[batch]\nevents_max = [1]", "t.toml:13: batch.events_max: a list stands where"),
         ("[batch]\nevents_max = {}", "t.toml:13: batch.events_max: a table or a date stands where"),
-        ("[batch]\nbytes_max = \"2MiB\"", "t.toml:13: batch.bytes_max: 2MiB is out of range; choose from 1KiB to "),
+        (
+            "[batch]\nbytes_max = \"2MiB\"",
+            "t.toml:13: batch.bytes_max: 2MiB is out of range; choose from 1KiB to ",
+        ),
         ("[batch]\nbytes_max = 100", "t.toml:13: batch.bytes_max: 100 is out of range"),
         ("[batch]\nbytes_max = -1", "t.toml:13: batch.bytes_max: -1 is out of range"),
         ("[batch]\nbytes_max = \"1 mb\"", "t.toml:13: batch.bytes_max: '1 mb' is not a size such as"),
-        ("[batch]\ndelay_max = \"2s\"", "t.toml:13: batch.delay_max: 2s is out of range; choose from 0ns to 1s"),
-        ("[batch]\ndelay_max = 1", "t.toml:13: batch.delay_max: the number 1 stands where a duration in quotes"),
+        (
+            "[batch]\ndelay_max = \"2s\"",
+            "t.toml:13: batch.delay_max: 2s is out of range; choose from 0ns to 1s",
+        ),
+        (
+            "[batch]\ndelay_max = 1",
+            "t.toml:13: batch.delay_max: the number 1 stands where a duration in quotes",
+        ),
         ("[batch]\ndelay_max = \"1\"", "t.toml:13: batch.delay_max: '1' is not a duration such as"),
-        ("[log]\nsegment_bytes = \"1MiB\"", "t.toml:13: log.segment_bytes: 1MiB is out of range; choose from 8MiB to 2GiB"),
+        (
+            "[log]\nsegment_bytes = \"1MiB\"",
+            "t.toml:13: log.segment_bytes: 1MiB is out of range; choose from 8MiB to 2GiB",
+        ),
         ("[log]\nsegment_bytes = \"3GiB\"", "t.toml:13: log.segment_bytes: 3GiB is out of range"),
-        ("[log]\nretention_bytes = \"1MiB\"", "t.toml:13: log.retention_bytes: 1MiB is out of range; choose from 64MiB"),
-        ("[log]\nretention_age = \"1ms\"", "t.toml:13: log.retention_age: 1ms is out of range; choose from 1s"),
+        (
+            "[log]\nretention_bytes = \"1MiB\"",
+            "t.toml:13: log.retention_bytes: 1MiB is out of range; choose from 64MiB",
+        ),
+        (
+            "[log]\nretention_age = \"1ms\"",
+            "t.toml:13: log.retention_age: 1ms is out of range; choose from 1s",
+        ),
         ("[log]\ndurability = \"both\"", "t.toml:13: log.durability: 'both' is not one of disk, memory"),
-        ("[election]\nheartbeat_interval = \"999us\"", "t.toml:13: election.heartbeat_interval: 999us is out of range; choose from 1ms"),
+        (
+            "[election]\nheartbeat_interval = \"999us\"",
+            "t.toml:13: election.heartbeat_interval: 999us is out of range; choose from 1ms",
+        ),
         ("[election]\nmissed_heartbeats = 0", "t.toml:13: election.missed_heartbeats: 0 is out of range"),
         ("[election]\ndisk_stall_limit = \"0\"", "t.toml:13: election.disk_stall_limit: 0 is out of range"),
         ("[producers]\nwindow = \"0\"", "t.toml:13: producers.window: 0 is out of range"),
         ("[producers]\nmax = 0", "t.toml:13: producers.max: 0 is out of range"),
-        ("[threads]\nmode = \"fast\"", "t.toml:13: threads.mode: 'fast' is not one of auto, shared, dedicated"),
+        (
+            "[threads]\nmode = \"fast\"",
+            "t.toml:13: threads.mode: 'fast' is not one of auto, shared, dedicated",
+        ),
         ("[threads]\nidle = \"nap\"", "t.toml:13: threads.idle: 'nap' is not one of park, backoff, spin"),
         ("[threads]\ncores = [1, 1]", "t.toml:13: threads.cores: core 1 is named twice"),
         ("[threads]\ncores = [-1]", "t.toml:13: threads.cores: -1 is no core number (0 to 1023)"),
@@ -170,8 +202,13 @@ fn a_wrong_variable_or_flag_is_named() {
     );
     assert!(variable("TERCET_XYZ", "").starts_with("TERCET_XYZ: no such setting; unset it"));
     assert!(variable("TERCET_NODES", "").contains("the nodes are listed in the file"));
-    assert!(variable("TERCET_NODE_ID", "one").starts_with("TERCET_NODE_ID: node_id: 'one' is no whole number"));
-    assert!(variable("TERCET_THREADS_CORES", "1;2").starts_with("TERCET_THREADS_CORES: threads.cores: '1;2' is no list"));
+    assert!(
+        variable("TERCET_NODE_ID", "one").starts_with("TERCET_NODE_ID: node_id: 'one' is no whole number")
+    );
+    assert!(
+        variable("TERCET_THREADS_CORES", "1;2")
+            .starts_with("TERCET_THREADS_CORES: threads.cores: '1;2' is no list")
+    );
 
     let sources = Sources::default().with_flag("--node-id", "node_id", Some("9"));
     let error = Settings::parse(Some(("t.toml", GOOD)), &[], &sources.flags).unwrap_err();

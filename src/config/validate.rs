@@ -30,7 +30,8 @@ pub(super) fn validate(raw: &RawSettings) -> Checked<Settings> {
     let cluster = name("cluster", cluster, 1)?;
     let nodes = nodes(raw)?;
     let node_id = node_id(raw, &nodes)?;
-    let dir = required(raw, "data_dir", &raw.data_dir, "set it in the file, by --data-dir or TERCET_DATA_DIR")?;
+    let dir =
+        required(raw, "data_dir", &raw.data_dir, "set it in the file, by --data-dir or TERCET_DATA_DIR")?;
     let data_dir = text("data_dir", dir)?;
     if data_dir.is_empty() {
         return Err(invalid("data_dir", dir, "empty; name a directory of this node alone"));
@@ -131,7 +132,11 @@ fn node_id(raw: &RawSettings, nodes: &[NodeAddresses]) -> Checked<NodeId> {
     }
     let listed: Vec<String> = nodes.iter().map(|node| node.id.to_string()).collect();
     let listed = listed.join(", ");
-    Err(invalid("node_id", field, format!("{id} is not in the list of nodes ({listed}); add it or correct it")))
+    Err(invalid(
+        "node_id",
+        field,
+        format!("{id} is not in the list of nodes ({listed}); add it or correct it"),
+    ))
 }
 
 fn nodes(raw: &RawSettings) -> Checked<Vec<NodeAddresses>> {
@@ -167,9 +172,7 @@ fn one_node(
     let key = |part: &str| format!("nodes[{at}].{part}");
     let need = |part: &str, field: &Option<Field>, hint: &str| match field {
         Some(field) => Ok(field.clone()),
-        None => {
-            Err(ConfigError::Missing { place: place.to_owned(), key: key(part), hint: hint.to_owned() })
-        }
+        None => Err(ConfigError::Missing { place: place.to_owned(), key: key(part), hint: hint.to_owned() }),
     };
     let id_field = need("id", &node.id, "give each node a number of its own")?;
     let id = NodeId(integer(&key("id"), &id_field, 1..=u64::from(u16::MAX))? as u16);
@@ -319,7 +322,13 @@ fn wrong_kind(key: &str, field: &Field, found: &RawValue, expected: &str) -> Con
     invalid(key, field, format!("{found} stands where {expected} is needed"))
 }
 
-fn out_of_range(key: &str, field: &Field, found: impl Display, low: impl Display, high: impl Display) -> ConfigError {
+fn out_of_range(
+    key: &str,
+    field: &Field,
+    found: impl Display,
+    low: impl Display,
+    high: impl Display,
+) -> ConfigError {
     invalid(key, field, format!("{found} is out of range; choose from {low} to {high}"))
 }
 

@@ -28,7 +28,11 @@ pub fn files(dir: &str, endings: &[&str]) -> Vec<Source> {
         .filter(|path| endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)))
         .map(|path| Source {
             text: fs::read_to_string(&path).unwrap_or_default(),
-            path: path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/"),
+            path: path
+                .strip_prefix(root())
+                .expect("it was found below the root")
+                .to_string_lossy()
+                .replace('\\', "/"),
         })
         .collect()
 }
@@ -36,7 +40,7 @@ pub fn files(dir: &str, endings: &[&str]) -> Vec<Source> {
 fn walk(dir: &Path, paths: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries {
-        let path = entry.unwrap().path();
+        let path = entry.expect("a directory that can be listed").path();
         if path.is_dir() {
             if path.file_name().is_some_and(|name| name != "target") {
                 walk(&path, paths);
@@ -203,7 +207,8 @@ pub fn tokens(text: &str) -> Vec<Token> {
 fn comments_and_literals_are_told_from_code() {
     let text = "a /* b /* c */ d */ e // f\n\"g\\\" h\" i r#\"j \" k\"# l 'm' n '\\'' o <'p> br\"q\" r";
     let words: Vec<String> = tokens(text).into_iter().map(|token| token.text).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).filter(|w| w.chars().all(char::is_alphabetic)).collect();
+    let words: Vec<&str> =
+        words.iter().map(String::as_str).filter(|w| w.chars().all(char::is_alphabetic)).collect();
     assert_eq!(words, ["a", "e", "i", "r", "l", "n", "o", "p", "br", "r"]);
     assert_eq!(tokens(text).last().unwrap().line, 2);
     assert!(without_literals(text).contains("// f") && !without_literals(text).contains('g'));

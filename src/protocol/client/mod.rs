@@ -41,6 +41,8 @@ use super::frame::{
 
 /// Longest address in text form: a host name, a colon, a port.
 pub const ADDRESS_BYTES_MAX: usize = 262;
+/// While nothing matches, a subscription hears of the committed position at least this often.
+pub const PROGRESS_INTERVAL_NS: u64 = crate::base::clock::NS_PER_S;
 /// Most events in one publish frame. The server cuts them into batches of its own.
 pub const PUBLISH_EVENTS_MAX: usize = 1024;
 /// Most runs in one acknowledgement.

@@ -87,7 +87,7 @@ pub struct SubscriptionError<'a> {
 
 wire_enum! {
     /// The code of [`SubscribeFrom`].
-    FromCode {
+    StartCode {
         /// [`SubscribeFrom::Earliest`].
         Earliest = 1,
         /// [`SubscribeFrom::Latest`].
@@ -100,9 +100,9 @@ wire_enum! {
 impl<'a> Subscribe<'a> {
     pub(super) fn put(&self, out: &mut impl ByteWriter) {
         let (code, offset) = match self.from {
-            SubscribeFrom::Earliest => (FromCode::Earliest, Offset::ZERO),
-            SubscribeFrom::Latest => (FromCode::Latest, Offset::ZERO),
-            SubscribeFrom::Offset(offset) => (FromCode::Offset, offset),
+            SubscribeFrom::Earliest => (StartCode::Earliest, Offset::ZERO),
+            SubscribeFrom::Latest => (StartCode::Latest, Offset::ZERO),
+            SubscribeFrom::Offset(offset) => (StartCode::Offset, offset),
         };
         out.put_u32(self.subscription);
         out.put_u8(code.code());
@@ -113,13 +113,13 @@ impl<'a> Subscribe<'a> {
 
     pub(super) fn read(f: &mut Fields<'a>) -> Result<Self, ProtocolError> {
         let subscription = f.u32("subscription")?;
-        let code = f.code("from", FromCode::from_code)?;
+        let code = f.code("from", StartCode::from_code)?;
         let offset = f.offset("offset")?;
         let from = match code {
-            FromCode::Offset => SubscribeFrom::Offset(offset),
+            StartCode::Offset => SubscribeFrom::Offset(offset),
             _ if offset > Offset::ZERO => return Err(f.bad("offset", offset.0)),
-            FromCode::Earliest => SubscribeFrom::Earliest,
-            FromCode::Latest => SubscribeFrom::Latest,
+            StartCode::Earliest => SubscribeFrom::Earliest,
+            StartCode::Latest => SubscribeFrom::Latest,
         };
         let credit_bytes = f.u32("credit_bytes")?;
         Ok(Self { subscription, from, credit_bytes, filter: f.text("filter", FILTER_BYTES_MAX)? })

@@ -1,6 +1,7 @@
 //! What both handshakes share: protocol ranges, feature bits, reasons to refuse.
 
 use super::wire_enum;
+use crate::base::clock::NS_PER_S;
 
 /// Oldest protocol that this build speaks.
 pub const PROTOCOL_MIN: u16 = 1;
@@ -10,6 +11,8 @@ pub const PROTOCOL_MAX: u16 = 1;
 pub const FEATURES_KNOWN: u64 = 0;
 /// Largest frame that is taken from a connection before its handshake is done.
 pub const HELLO_FRAME_BYTES_MAX: usize = 4096;
+/// How long a connection may take from being accepted (or dialled) to the end of its handshake.
+pub const HANDSHAKE_TIMEOUT_NS: u64 = 2 * NS_PER_S;
 /// Longest text for people in any message; longer ones are shortened when they are encoded.
 pub const TEXT_BYTES_MAX: usize = 200;
 

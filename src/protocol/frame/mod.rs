@@ -20,8 +20,8 @@ pub mod kind;
 pub use error::{FrameError, ProtocolError};
 pub(crate) use field::{Fields, put_bool, put_offer, put_text, put_text_clipped, wire_enum};
 pub use handshake::{
-    Agreed, FEATURES_KNOWN, HELLO_FRAME_BYTES_MAX, PROTOCOL_MAX, PROTOCOL_MIN, ProtocolOffer, RefuseCode,
-    TEXT_BYTES_MAX, negotiate,
+    Agreed, FEATURES_KNOWN, HANDSHAKE_TIMEOUT_NS, HELLO_FRAME_BYTES_MAX, PROTOCOL_MAX, PROTOCOL_MIN,
+    ProtocolOffer, RefuseCode, TEXT_BYTES_MAX, negotiate,
 };
 
 use crate::base::bytes::ByteWriter;
@@ -114,8 +114,7 @@ impl<'a> Frame<'a> {
 }
 
 /// Takes one frame from the start of what has been received: the frame and how many bytes it took, or `None` while
-/// bytes are missing. Where `None` comes with a header ([`FrameHeader::decode`]), `length_bytes` says how many bytes
-/// to make room for.
+/// bytes are missing ([`read_frame`] says how many).
 ///
 /// # Errors
 /// As [`FrameHeader::decode`], and [`FrameError::Crc`]. The stream cannot be followed after that: close it.
@@ -131,15 +130,48 @@ pub fn split_frame_within(
     bytes: &[u8],
     limit_bytes: usize,
 ) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
-    let Some(header) = FrameHeader::decode_within(bytes, limit_bytes)? else { return Ok(None) };
+    match read_frame(bytes, limit_bytes)? {
+        FrameRead::Whole { frame, consumed_bytes } => Ok(Some((frame, consumed_bytes))),
+        FrameRead::Needs { .. } => Ok(None),
+    }
+}
+
+/// What stands at the start of a receive buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameRead<'a> {
+    /// A whole frame.
+    Whole {
+        /// It.
+        frame: Frame<'a>,
+        /// How many bytes to consume when it has been handled.
+        consumed_bytes: usize,
+    },
+    /// A part of one.
+    Needs {
+        /// How many bytes, from the start of the buffer, must be there to go on: a header, or the whole frame, at
+        /// most the limit. The receive buffer must have room for so many, or it would wait for ever.
+        bytes: usize,
+    },
+}
+
+/// Looks at the start of what has been received. A connection's loop: read; then while this gives a whole frame,
+/// handle and consume it; then make room for what it needs.
+///
+/// # Errors
+/// As [`split_frame`].
+pub fn read_frame(bytes: &[u8], limit_bytes: usize) -> Result<FrameRead<'_>, FrameError> {
+    let Some(header) = FrameHeader::decode_within(bytes, limit_bytes)? else {
+        return Ok(FrameRead::Needs { bytes: FRAME_HEADER_BYTES });
+    };
     let length = header.length_bytes as usize;
-    let Some(whole) = bytes.get(..length) else { return Ok(None) };
+    let Some(whole) = bytes.get(..length) else { return Ok(FrameRead::Needs { bytes: length }) };
     let fixed_end = FRAME_HEADER_BYTES + header.fixed_bytes as usize;
     let computed = checksum(&whole[..fixed_end]);
     if computed != header.crc {
         return Err(FrameError::Crc { kind: header.kind, stored: header.crc, computed });
     }
-    Ok(Some((Frame { header, payload: &whole[FRAME_HEADER_BYTES..] }, length)))
+    let frame = Frame { header, payload: &whole[FRAME_HEADER_BYTES..] };
+    Ok(FrameRead::Whole { frame, consumed_bytes: length })
 }
 
 /// CRC32 of header and fixed part with the checksum field as zero.

@@ -1,9 +1,9 @@
 use proptest::prelude::{any, prop, proptest};
 
 use super::{
-    Agreed, FRAME_HEADER_BYTES, Fields, FrameError, FrameHeader, FrameWriter, HELLO_FRAME_BYTES_MAX,
-    ProtocolError, ProtocolOffer, RefuseCode, TEXT_BYTES_MAX, kind, negotiate, put_text_clipped, split_frame,
-    split_frame_within,
+    Agreed, FRAME_HEADER_BYTES, Fields, FrameError, FrameHeader, FrameRead, FrameWriter,
+    HELLO_FRAME_BYTES_MAX, ProtocolError, ProtocolOffer, RefuseCode, TEXT_BYTES_MAX, kind, negotiate,
+    put_text_clipped, read_frame, split_frame, split_frame_within,
 };
 use crate::base::bytes::ByteWriter;
 use crate::base::ids::{COUNTER_MAX, GroupId};
@@ -37,6 +37,12 @@ fn pitfall_51_every_truncation_needs_more_and_nothing_else() {
         assert_eq!(split_frame(&bytes[..end]), Ok(None), "{end}");
         let header = FrameHeader::decode(&bytes[..end]).unwrap();
         assert_eq!(header.is_some(), end >= FRAME_HEADER_BYTES, "{end}");
+        let needs = if end < FRAME_HEADER_BYTES { FRAME_HEADER_BYTES } else { bytes.len() };
+        assert_eq!(
+            read_frame(&bytes[..end], FRAME_BYTES_MAX),
+            Ok(FrameRead::Needs { bytes: needs }),
+            "{end}"
+        );
     }
 }
 
