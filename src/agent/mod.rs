@@ -16,6 +16,7 @@
 
 pub mod ack_receiver;
 pub mod batcher;
+pub mod boot;
 pub mod commands;
 pub mod conductor;
 pub mod connection;

@@ -1,5 +1,6 @@
 //! Why a node does not start, with the exit code of each reason.
 
+use crate::agent::boot::BootError;
 use crate::base::ids::NodeId;
 use crate::log::{DiskErrorKind, FormatError, LogError};
 use crate::net::BindError;
@@ -29,6 +30,15 @@ pub enum NodeError {
     /// The log does not begin with a configuration, or holds something that this build does not know.
     #[error("{0}")]
     Unusable(String),
+}
+
+impl From<BootError> for NodeError {
+    fn from(error: BootError) -> Self {
+        match error {
+            BootError::Log(error) => Self::Log(error),
+            BootError::Unusable(what) => Self::Unusable(what),
+        }
+    }
 }
 
 impl NodeError {

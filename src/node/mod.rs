@@ -15,12 +15,14 @@ pub use format::{Formatted, format};
 
 use crate::agent::batcher::{BatcherLimits, BatcherSettings, TimerSettings};
 use crate::agent::conductor::ConductorSettings;
+use crate::agent::boot::Booted;
 use crate::agent::control::{Control, Fatal};
 use crate::agent::dispatcher::Welcome;
 use crate::base::checksum::fold64;
 use crate::base::ids::GroupId;
 use crate::config::{self, Settings};
 use crate::entry::BatchLimits;
+use crate::log::RealDisk;
 use crate::net::bind_listener;
 use crate::runtime::{Idle, Listeners, NodeParts, ReplicationManager, Threading, ThreadingMode};
 
@@ -97,7 +99,7 @@ impl RunningNode {
     }
 }
 
-fn parts(settings: &Settings, opened: open::Opened, listeners: Listeners) -> NodeParts {
+fn parts(settings: &Settings, opened: Booted<RealDisk>, listeners: Listeners) -> NodeParts {
     let incarnation = opened.identity.incarnation;
     // Differs between nodes and between starts of one node, so that elections do not split in step.
     let seed = fold64(incarnation.0 as u64, u64::from(std::process::id()));

@@ -1,0 +1,134 @@
+//! From a data directory to everything that a batcher starts from: recovery, and the producers' table rebuilt from the
+//! log. The same code over the real disk and the simulated one.
+
+use std::path::Path;
+
+use super::batcher::BatcherStart;
+use crate::base::ids::{LogIndex, Offset};
+use crate::entry::{Configuration, Entry, EntryKind, EntryView};
+use crate::log::{Disk, Identity, LogError, LogOptions, LogStore, Recovered};
+use crate::raft::{HardState, Membership, Restored, TermRuns};
+use crate::stream::Producers;
+
+/// An opened data directory.
+pub struct Booted<D: Disk> {
+    /// Whose it is.
+    pub identity: Identity,
+    /// The log, ready for appending.
+    pub store: LogStore<D>,
+    /// What the batcher starts from.
+    pub start: BatcherStart,
+    /// A torn tail that was cut, in words.
+    pub cut: Option<String>,
+}
+
+/// Why a directory could not be booted from.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log holds what this build cannot use.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Gathers what the state machine needs while recovery shows every entry once, in order.
+struct Rebuild {
+    producers: Producers,
+    configuration: Option<Configuration>,
+    applied_index: LogIndex,
+    applied_chain: u64,
+    applied_next_offset: Offset,
+    suffix: Vec<Entry>,
+    failure: Option<String>,
+}
+
+impl Rebuild {
+    fn new() -> Self {
+        Self {
+            producers: Producers::new(),
+            configuration: None,
+            applied_index: LogIndex::ZERO,
+            applied_chain: 0,
+            applied_next_offset: Offset(1),
+            suffix: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Committed entries are applied; what lies after the commit hint waits for a leader to decide.
+    fn visit(&mut self, entry: &EntryView<'_>, commit_hint: LogIndex) {
+        let header = entry.header();
+        if header.kind == EntryKind::Configuration {
+            match entry.configuration() {
+                Ok(configuration) => self.configuration = Some(configuration),
+                Err(error) => self.fail(format!("the configuration at {}: {error}", header.id())),
+            }
+        }
+        if header.index > commit_hint {
+            match Entry::decode(entry.bytes()) {
+                Ok(entry) => self.suffix.push(entry),
+                Err(error) => self.fail(format!("the entry at {}: {error}", header.id())),
+            }
+            return;
+        }
+        if let Err(error) = self.producers.apply(entry) {
+            self.fail(format!("the entry at {}: {error}", header.id()));
+        }
+        self.applied_index = header.index;
+        self.applied_chain = entry.chain();
+        self.applied_next_offset = header.next_offset();
+    }
+
+    fn fail(&mut self, what: String) {
+        self.failure.get_or_insert(what);
+    }
+}
+
+/// Locks and recovers the directory, and rebuilds the producers' table.
+///
+/// # Errors
+/// [`BootError`]; the directory is as it was, or as far recovered as recovery came.
+pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Booted<D>, BootError> {
+    let mut rebuild = Rebuild::new();
+    let (store, recovered) = LogStore::open(disk, data_dir, options, &mut |entry, commit_hint| {
+        rebuild.visit(entry, commit_hint);
+    })?;
+    let unusable = |what: &str| BootError::Unusable(format!("{}: {what}", data_dir.display()));
+    if let Some(failure) = rebuild.failure {
+        return Err(unusable(&failure));
+    }
+    let configuration =
+        rebuild.configuration.take().ok_or_else(|| unusable("the log does not begin with a configuration"))?;
+    let cut = recovered.report.cut.as_ref().map(ToString::to_string);
+    let identity = recovered.identity;
+    let start = start_of(recovered, rebuild, configuration).map_err(|what| unusable(&what))?;
+    Ok(Booted { identity, store, start, cut })
+}
+
+fn start_of(recovered: Recovered, rebuild: Rebuild, configuration: Configuration) -> Result<BatcherStart, String> {
+    let hard_state = HardState {
+        term: recovered.hard_state.term,
+        voted_for: recovered.hard_state.voted_for,
+        claimed_tail: recovered.claimed_tail,
+    };
+    let voters = configuration.voters.iter().map(|member| member.node_id).collect();
+    let learners = configuration.learners.iter().map(|member| member.node_id).collect();
+    let membership =
+        Membership::new(voters, learners).map_err(|error| format!("the configuration: {error}"))?;
+    let log = TermRuns::from_runs(recovered.runs, recovered.last.index)
+        .map_err(|error| format!("the terms of the log: {error}"))?;
+    Ok(BatcherStart {
+        restored: Restored { hard_state, membership, log, commit_hint: recovered.commit_hint },
+        configuration,
+        hard_state: recovered.hard_state,
+        producers: rebuild.producers,
+        applied_index: rebuild.applied_index,
+        applied_chain: rebuild.applied_chain,
+        applied_next_offset: rebuild.applied_next_offset,
+        suffix: rebuild.suffix,
+        last_log_time_ns: recovered.last_log_time_ns,
+        generation: 0,
+    })
+}

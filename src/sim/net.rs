@@ -1,0 +1,525 @@
+//! The simulated network: streams between simulated hosts, with delay, loss, reordering, cuts and resets, all from one
+//! seed.
+//!
+//! Peer streams carry whole frames: each frame may be lost or overtaken by later ones (harsher than TCP, which the
+//! core must survive all the same). Client streams keep TCP's promise: bytes arrive in order, or the stream breaks.
+//! Readiness is edge-triggered, as the agents expect of mio.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::base::clock::{Clock, NS_PER_MS};
+use crate::base::net::{Net, NetStream, Readiness, Token};
+use crate::base::prng::Prng;
+use crate::protocol::frame::{FRAME_HEADER_BYTES, FrameHeader, kind};
+
+/// A simulated machine: nodes and clients.
+pub type Host = u16;
+/// One agent of one host: what readiness is addressed to.
+pub type Owner = (Host, u32);
+
+/// How the network misbehaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetFaults {
+    /// Delay of each frame, in nanoseconds: at least, at most.
+    pub delay_ns: (u64, u64),
+    /// Lost peer frames per million.
+    pub loss_per_million: u64,
+    /// Peer frames per million that take up to ten times as long, so that later ones overtake them.
+    pub reorder_per_million: u64,
+}
+
+impl Default for NetFaults {
+    fn default() -> Self {
+        Self { delay_ns: (50_000, 500_000), loss_per_million: 0, reorder_per_million: 0 }
+    }
+}
+
+/// Counts of what the network did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetCounts {
+    /// Frames (or writes, on client streams) sent.
+    pub sent: u64,
+    /// Peer frames lost.
+    pub lost: u64,
+    /// Peer frames that were made late.
+    pub reordered: u64,
+    /// Streams broken.
+    pub resets: u64,
+}
+
+struct Half {
+    host: Host,
+    owner: Option<(Owner, Token)>,
+    /// Arrived, not yet read.
+    inbox: VecDeque<u8>,
+    /// Written, not yet a whole frame (peer streams).
+    partial: Vec<u8>,
+    /// The other side has closed and all its bytes have arrived.
+    ended: bool,
+    closed: bool,
+}
+
+struct Pair {
+    halves: [Half; 2],
+    peer_port: bool,
+    connected: bool,
+    broken: bool,
+    /// Handshake frames are never lost: TCP would deliver or break.
+    last_arrival_ns: [u64; 2],
+}
+
+enum Arrival {
+    Bytes(Vec<u8>),
+    Connected,
+    Refused,
+    End,
+}
+
+struct Listening {
+    host: Host,
+    owner: Option<(Owner, Token)>,
+    backlog: VecDeque<u64>,
+    peer_port: bool,
+}
+
+/// The whole network.
+pub struct World {
+    now_ns: u64,
+    prng: Prng,
+    /// How it misbehaves now.
+    pub faults: NetFaults,
+    /// What it did.
+    pub counts: NetCounts,
+    pairs: BTreeMap<u64, Pair>,
+    next_pair: u64,
+    listeners: BTreeMap<SocketAddr, Listening>,
+    /// In flight: (arrival, serial) to (pair, side that gets it, what).
+    flying: BTreeMap<(u64, u64), (u64, usize, Arrival)>,
+    next_serial: u64,
+    ready: BTreeMap<Owner, Vec<Readiness>>,
+    cuts: Vec<(Host, Host)>,
+}
+
+/// A handle to the network.
+pub type SharedWorld = Rc<RefCell<World>>;
+
+impl World {
+    /// An empty network.
+    #[must_use]
+    pub fn new(prng: Prng) -> SharedWorld {
+        Rc::new(RefCell::new(Self {
+            now_ns: NS_PER_MS,
+            prng,
+            faults: NetFaults::default(),
+            counts: NetCounts::default(),
+            pairs: BTreeMap::new(),
+            next_pair: 1,
+            listeners: BTreeMap::new(),
+            flying: BTreeMap::new(),
+            next_serial: 0,
+            ready: BTreeMap::new(),
+            cuts: Vec::new(),
+        }))
+    }
+
+    /// Simulated time.
+    #[must_use]
+    pub const fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// Moves time on and delivers what has arrived by then.
+    pub fn advance_to(&mut self, now_ns: u64) {
+        assert!(now_ns >= self.now_ns, "time does not go back");
+        self.now_ns = now_ns;
+        while let Some(entry) = self.flying.first_entry() {
+            if entry.key().0 > now_ns {
+                break;
+            }
+            let (pair, side, what) = entry.remove();
+            self.arrive(pair, side, what);
+        }
+    }
+
+    /// When the next thing arrives.
+    #[must_use]
+    pub fn next_arrival_ns(&self) -> Option<u64> {
+        self.flying.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Takes the readiness of one agent.
+    pub fn take_ready(&mut self, owner: Owner) -> Vec<Readiness> {
+        self.ready.remove(&owner).unwrap_or_default()
+    }
+
+    /// True when some agent of this host has readiness waiting.
+    #[must_use]
+    pub fn host_is_ready(&self, host: Host) -> bool {
+        self.ready.range((host, 0)..=(host, u32::MAX)).next().is_some()
+    }
+
+    /// Cuts (or mends) the way from one host to another. One-way: what the other sends still arrives.
+    pub fn set_cut(&mut self, from: Host, to: Host, cut: bool) {
+        self.cuts.retain(|link| *link != (from, to));
+        if cut {
+            self.cuts.push((from, to));
+        }
+    }
+
+    /// Mends everything.
+    pub fn mend_all(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// A host dies: its listeners and streams go; the other ends see their streams break.
+    pub fn kill_host(&mut self, host: Host) {
+        self.listeners.retain(|_, listening| listening.host != host);
+        self.ready.retain(|owner, _| owner.0 != host);
+        let touched: Vec<u64> = self
+            .pairs
+            .iter()
+            .filter(|(_, pair)| pair.halves.iter().any(|half| half.host == host))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in touched {
+            self.reset(id);
+        }
+    }
+
+    /// Breaks one random peer stream, if there is one.
+    pub fn reset_one(&mut self) {
+        let candidates: Vec<u64> =
+            self.pairs.iter().filter(|(_, pair)| pair.connected && !pair.broken).map(|(id, _)| *id).collect();
+        if !candidates.is_empty() {
+            let pick = self.prng.below(candidates.len() as u64) as usize;
+            self.reset(candidates[pick]);
+        }
+    }
+
+    fn reset(&mut self, id: u64) {
+        self.flying.retain(|_, (pair, _, _)| *pair != id);
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        if !pair.broken {
+            self.counts.resets += 1;
+        }
+        pair.broken = true;
+        for side in 0..2 {
+            self.signal(id, side, true, true);
+        }
+    }
+
+    fn signal(&mut self, id: u64, side: usize, readable: bool, writable: bool) {
+        let Some(pair) = self.pairs.get(&id) else { return };
+        if let Some((owner, token)) = pair.halves[side].owner {
+            self.ready.entry(owner).or_default().push(Readiness { token, readable, writable });
+        }
+    }
+
+    fn arrive(&mut self, id: u64, side: usize, what: Arrival) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        match what {
+            Arrival::Bytes(bytes) => {
+                pair.halves[side].inbox.extend(bytes);
+                self.signal(id, side, true, false);
+            }
+            Arrival::End => {
+                pair.halves[side].ended = true;
+                self.signal(id, side, true, true);
+            }
+            Arrival::Connected => {
+                pair.connected = true;
+                self.signal(id, side, false, true);
+            }
+            Arrival::Refused => {
+                pair.broken = true;
+                self.signal(id, side, true, true);
+            }
+        }
+    }
+
+    fn is_cut(&self, from: Host, to: Host) -> bool {
+        self.cuts.contains(&(from, to))
+    }
+
+    fn delay_ns(&mut self) -> u64 {
+        let (least, most) = self.faults.delay_ns;
+        self.prng.between(least, most.max(least))
+    }
+
+    /// Puts something on the way to `side`, in order unless it may be overtaken.
+    fn fly(&mut self, id: u64, side: usize, what: Arrival, overtakable: bool) {
+        let mut at_ns = self.now_ns + self.delay_ns();
+        if overtakable && self.prng.chance(self.faults.reorder_per_million) {
+            self.counts.reordered += 1;
+            at_ns += self.delay_ns() * self.prng.between(1, 10);
+        } else if let Some(pair) = self.pairs.get_mut(&id) {
+            at_ns = at_ns.max(pair.last_arrival_ns[side]);
+            pair.last_arrival_ns[side] = at_ns;
+        }
+        self.next_serial += 1;
+        self.flying.insert((at_ns, self.next_serial), (id, side, what));
+    }
+
+    fn connect(&mut self, host: Host, address: SocketAddr) -> u64 {
+        let id = self.next_pair;
+        self.next_pair += 1;
+        let target = self.listeners.get(&address).map(|listening| (listening.host, listening.peer_port));
+        let half = |host| Half {
+            host,
+            owner: None,
+            inbox: VecDeque::new(),
+            partial: Vec::new(),
+            ended: false,
+            closed: false,
+        };
+        let (to, peer_port) = target.unwrap_or((host, false));
+        self.pairs.insert(
+            id,
+            Pair {
+                halves: [half(host), half(to)],
+                peer_port,
+                connected: false,
+                broken: false,
+                last_arrival_ns: [0; 2],
+            },
+        );
+        if target.is_none() {
+            self.fly(id, 0, Arrival::Refused, false);
+        } else if !self.is_cut(host, to) && !self.is_cut(to, host) {
+            self.fly(id, 0, Arrival::Connected, false);
+            if let Some(listening) = self.listeners.get_mut(&address) {
+                listening.backlog.push_back(id);
+                if let Some((owner, token)) = listening.owner {
+                    let event = Readiness { token, readable: true, writable: false };
+                    self.ready.entry(owner).or_default().push(event);
+                }
+            }
+        }
+        id
+    }
+
+    fn write(&mut self, id: u64, side: usize, bytes: &[u8]) -> io::Result<usize> {
+        let Some(pair) = self.pairs.get_mut(&id) else { return Err(ErrorKind::BrokenPipe.into()) };
+        if pair.broken || pair.halves[1 - side].closed {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let (from, to) = (pair.halves[side].host, pair.halves[1 - side].host);
+        if !pair.peer_port {
+            self.counts.sent += 1;
+            if !self.is_cut(from, to) {
+                self.fly(id, 1 - side, Arrival::Bytes(bytes.to_vec()), false);
+            }
+            return Ok(bytes.len());
+        }
+        pair.halves[side].partial.extend_from_slice(bytes);
+        while let Some(frame) = self.take_frame(id, side) {
+            self.counts.sent += 1;
+            let is_hello = matches!(frame.get(4), Some(&kind::PEER_HELLO | &kind::PEER_HELLO_REPLY));
+            if self.is_cut(from, to) {
+                continue;
+            }
+            if !is_hello && self.prng.chance(self.faults.loss_per_million) {
+                self.counts.lost += 1;
+                continue;
+            }
+            self.fly(id, 1 - side, Arrival::Bytes(frame), !is_hello);
+        }
+        Ok(bytes.len())
+    }
+
+    fn take_frame(&mut self, id: u64, side: usize) -> Option<Vec<u8>> {
+        let partial = &mut self.pairs.get_mut(&id)?.halves[side].partial;
+        if partial.len() < FRAME_HEADER_BYTES {
+            return None;
+        }
+        let header = FrameHeader::decode(partial).ok().flatten().expect("agents write whole, sound frames");
+        let length = header.length_bytes as usize;
+        (partial.len() >= length).then(|| partial.drain(..length).collect())
+    }
+
+    fn read(&mut self, id: u64, side: usize, out: &mut [u8]) -> io::Result<usize> {
+        let Some(pair) = self.pairs.get_mut(&id) else { return Err(ErrorKind::ConnectionReset.into()) };
+        let half = &mut pair.halves[side];
+        if !half.inbox.is_empty() {
+            let count = out.len().min(half.inbox.len());
+            for (place, byte) in out.iter_mut().zip(half.inbox.drain(..count)) {
+                *place = byte;
+            }
+            return Ok(count);
+        }
+        if pair.broken {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        if half.ended { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+
+    fn close(&mut self, id: u64, side: usize) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        if std::mem::replace(&mut pair.halves[side].closed, true) {
+            return;
+        }
+        pair.halves[side].owner = None;
+        let both = pair.halves.iter().all(|half| half.closed);
+        let (from, to) = (pair.halves[side].host, pair.halves[1 - side].host);
+        if both {
+            self.pairs.remove(&id);
+            self.flying.retain(|_, (pair, _, _)| *pair != id);
+        } else if !self.is_cut(from, to) {
+            self.fly(id, 1 - side, Arrival::End, false);
+        }
+    }
+}
+
+/// One end of a stream. Dropping it closes it.
+pub struct SimStream {
+    world: SharedWorld,
+    id: u64,
+    side: usize,
+}
+
+impl io::Read for SimStream {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.world.borrow_mut().read(self.id, self.side, out)
+    }
+}
+
+impl io::Write for SimStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.world.borrow_mut().write(self.id, self.side, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl NetStream for SimStream {
+    fn poll_connected(&mut self) -> io::Result<bool> {
+        let world = self.world.borrow();
+        match world.pairs.get(&self.id) {
+            Some(pair) if !pair.broken => Ok(pair.connected),
+            _ => Err(ErrorKind::ConnectionRefused.into()),
+        }
+    }
+
+    fn peer_label(&self) -> String {
+        format!("sim-{}", self.id)
+    }
+
+    fn shutdown(&mut self) {
+        self.world.borrow_mut().close(self.id, self.side);
+    }
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        // A host that is torn down while the world is borrowed closes nothing: the world knows that it died.
+        if let Ok(mut world) = self.world.try_borrow_mut() {
+            world.close(self.id, self.side);
+        }
+    }
+}
+
+/// A listening port.
+pub struct SimListener {
+    address: SocketAddr,
+}
+
+/// The network as one agent sees it.
+pub struct SimNet {
+    world: SharedWorld,
+    owner: Owner,
+}
+
+impl SimNet {
+    /// For one agent.
+    #[must_use]
+    pub const fn new(world: SharedWorld, owner: Owner) -> Self {
+        Self { world, owner }
+    }
+
+    /// Opens a port of this agent's host.
+    #[must_use]
+    pub fn listen(&self, address: SocketAddr, peer_port: bool) -> SimListener {
+        let listening =
+            Listening { host: self.owner.0, owner: None, backlog: VecDeque::new(), peer_port };
+        self.world.borrow_mut().listeners.insert(address, listening);
+        SimListener { address }
+    }
+}
+
+impl Net for SimNet {
+    type Stream = SimStream;
+    type Listener = SimListener;
+
+    fn connect(&mut self, address: SocketAddr) -> io::Result<SimStream> {
+        let id = self.world.borrow_mut().connect(self.owner.0, address);
+        Ok(SimStream { world: Rc::clone(&self.world), id, side: 0 })
+    }
+
+    fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {
+        let mut world = self.world.borrow_mut();
+        let waiting = world.listeners.get_mut(&listener.address).and_then(|listening| listening.backlog.pop_front());
+        let id = waiting.ok_or_else(|| io::Error::from(ErrorKind::WouldBlock))?;
+        drop(world);
+        Ok((SimStream { world: Rc::clone(&self.world), id, side: 1 }, listener.address))
+    }
+
+    fn register(&mut self, stream: &mut SimStream, token: Token) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        let Some(pair) = world.pairs.get_mut(&stream.id) else { return Err(ErrorKind::NotConnected.into()) };
+        let connected = pair.connected || stream.side == 1;
+        let half = &mut pair.halves[stream.side];
+        half.owner = Some((self.owner, token));
+        let readable = !half.inbox.is_empty() || half.ended || pair.broken;
+        let writable = connected || pair.broken;
+        if readable || writable {
+            world.signal(stream.id, stream.side, readable, writable);
+        }
+        Ok(())
+    }
+
+    fn deregister(&mut self, stream: &mut SimStream) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        if let Some(pair) = world.pairs.get_mut(&stream.id) {
+            pair.halves[stream.side].owner = None;
+        }
+        Ok(())
+    }
+
+    fn register_listener(&mut self, listener: &mut SimListener, token: Token) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        if let Some(listening) = world.listeners.get_mut(&listener.address) {
+            listening.owner = Some((self.owner, token));
+        }
+        Ok(())
+    }
+}
+
+/// Simulated time as agents read it.
+#[derive(Clone)]
+pub struct SimClock {
+    world: SharedWorld,
+}
+
+impl SimClock {
+    /// The world's clock.
+    #[must_use]
+    pub const fn new(world: SharedWorld) -> Self {
+        Self { world }
+    }
+}
+
+impl Clock for SimClock {
+    fn now_ns(&self) -> u64 {
+        self.world.borrow().now_ns
+    }
+
+    fn unix_ns(&self) -> u64 {
+        1_700_000_000_000_000_000 + self.world.borrow().now_ns
+    }
+}
