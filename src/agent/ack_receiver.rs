@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::rings::ReceiverRings;
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::net::{Net, NetStream, Readiness, Token};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Counters};
 use crate::protocol::frame::split_frame;
 use crate::protocol::peer::{PeerFrame, decode_peer_frame};
 
@@ -20,14 +20,24 @@ const FRAMES_LIMIT: usize = 64;
 const STREAM: Token = Token(0);
 
 /// Counters that only this receiver writes.
-#[derive(Clone, Default)]
-pub struct AckReceiverCounters {
-    /// Bytes read from the peer.
-    pub bytes_received: Counter,
-    /// Whole frames.
-    pub frames_received: Counter,
-    /// Frames that were none, or not what a peer says: each ended its connection.
-    pub frames_refused: Counter,
+#[derive(Debug)]
+struct AckReceiverCounters {
+    // Bytes read from the peer.
+    bytes_received: Counter,
+    // Whole frames.
+    frames_received: Counter,
+    // Frames that were none, or not what a peer says: each ended its connection.
+    frames_refused: Counter,
+}
+
+impl AckReceiverCounters {
+    fn new(counters: &Counters, instance: u16) -> Self {
+        Self {
+            bytes_received: counters.register_instance("ack_receiver_bytes_received", instance),
+            frames_received: counters.register_instance("ack_receiver_frames_received", instance),
+            frames_refused: counters.register_instance("ack_receiver_frames_refused", instance),
+        }
+    }
 }
 
 /// The agent.
@@ -68,21 +78,15 @@ impl<N: Net> Agent for AckReceiver<N> {
 
 impl<N: Net> AckReceiver<N> {
     /// An agent without a stream; the conductor hands one over when the peer has dialled.
-    pub fn new(net: N, rings: ReceiverRings<N::Stream>) -> Self {
+    pub fn new(net: N, rings: ReceiverRings<N::Stream>, counters: &Counters) -> Self {
         Self {
+            counters: AckReceiverCounters::new(counters, rings.peer.0),
             net,
             rings,
             connection: None,
             held: None,
             lost: false,
-            counters: AckReceiverCounters::default(),
         }
-    }
-
-    /// This agent's counters.
-    #[must_use]
-    pub fn counters(&self) -> AckReceiverCounters {
-        self.counters.clone()
     }
 
     fn take_streams(&mut self) -> usize {
@@ -124,7 +128,7 @@ impl<N: Net> AckReceiver<N> {
         let frames = match self.hand_on() {
             Ok(frames) => frames,
             Err(reason) => {
-                self.counters.frames_refused.add(1);
+                self.counters.frames_refused.increment();
                 tracing::warn!(
                     "closing the connection from peer {}: {reason}; it will dial again",
                     self.rings.peer
@@ -153,7 +157,7 @@ impl<N: Net> AckReceiver<N> {
             let Some((frame, consumed)) = split else { break };
             match decode_peer_frame(frame).map_err(|error| error.to_string())? {
                 PeerFrame::Raft { message, entries, .. } => {
-                    self.counters.frames_received.add(1);
+                    self.counters.frames_received.increment();
                     if let Err(back) = self.rings.to_batcher.push(PeerMessage { message, entries }) {
                         self.held = Some(back);
                     }

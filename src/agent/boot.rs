@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use super::batcher::BatcherStart;
-use crate::base::ids::{LogIndex, Offset};
+use crate::base::ids::{EntryId, LogIndex, Offset};
 use crate::entry::{Configuration, Entry, EntryKind, EntryView};
 use crate::log::{Disk, Identity, LogError, LogOptions, LogStore, Recovered};
-use crate::raft::{HardState, Membership, Restored, TermRuns};
+use crate::raft::{HardState, Membership, Restored, TermRuns, TermRunsError};
 use crate::stream::Producers;
 
 /// An opened data directory.
@@ -99,15 +99,21 @@ pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Bo
     if let Some(failure) = rebuild.failure {
         return Err(unusable(&failure));
     }
-    let configuration =
-        rebuild.configuration.take().ok_or_else(|| unusable("the log does not begin with a configuration"))?;
+    let configuration = rebuild
+        .configuration
+        .take()
+        .ok_or_else(|| unusable("the log does not begin with a configuration"))?;
     let cut = recovered.report.cut.as_ref().map(ToString::to_string);
     let identity = recovered.identity;
     let start = start_of(recovered, rebuild, configuration).map_err(|what| unusable(&what))?;
     Ok(Booted { identity, store, start, cut })
 }
 
-fn start_of(recovered: Recovered, rebuild: Rebuild, configuration: Configuration) -> Result<BatcherStart, String> {
+fn start_of(
+    recovered: Recovered,
+    rebuild: Rebuild,
+    configuration: Configuration,
+) -> Result<BatcherStart, String> {
     let hard_state = HardState {
         term: recovered.hard_state.term,
         voted_for: recovered.hard_state.voted_for,
@@ -117,8 +123,7 @@ fn start_of(recovered: Recovered, rebuild: Rebuild, configuration: Configuration
     let learners = configuration.learners.iter().map(|member| member.node_id).collect();
     let membership =
         Membership::new(voters, learners).map_err(|error| format!("the configuration: {error}"))?;
-    let log = TermRuns::from_runs(recovered.runs, recovered.last.index)
-        .map_err(|error| format!("the terms of the log: {error}"))?;
+    let log = term_runs(&recovered).map_err(|error| format!("the terms of the log: {error}"))?;
     Ok(BatcherStart {
         restored: Restored { hard_state, membership, log, commit_hint: recovered.commit_hint },
         configuration,
@@ -131,4 +136,15 @@ fn start_of(recovered: Recovered, rebuild: Rebuild, configuration: Configuration
         last_log_time_ns: recovered.last_log_time_ns,
         generation: 0,
     })
+}
+
+fn term_runs(recovered: &Recovered) -> Result<TermRuns, TermRunsError> {
+    let mut log = TermRuns::new();
+    for (place, (term, first)) in recovered.runs.iter().enumerate() {
+        let end = recovered.runs.get(place + 1).map_or(recovered.last.index.next(), |(_, next)| *next);
+        for index in first.0..end.0 {
+            log.append(EntryId::new(*term, LogIndex(index)))?;
+        }
+    }
+    Ok(log)
 }

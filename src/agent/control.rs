@@ -135,7 +135,10 @@ struct CommitTailState {
 impl CommitTail {
     /// Publishes a commit index and the last committed offset.
     pub fn publish(&self, commit_index: u64, last_offset: u64) {
-        debug_assert!(commit_index >= self.0.commit_index.load(Ordering::Relaxed), "commit index never falls");
+        debug_assert!(
+            commit_index >= self.0.commit_index.load(Ordering::Relaxed),
+            "commit index never falls"
+        );
         self.0.last_offset.store(last_offset, Ordering::Release);
         self.0.commit_index.store(commit_index, Ordering::Release);
     }

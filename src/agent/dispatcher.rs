@@ -13,11 +13,11 @@ use crate::base::ids::{ClusterId, GroupId, NodeId, Offset, Sequence, Term};
 use crate::base::limits::{EVENT_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::entry::{Durability, parse_event, validate_producer_name};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Counters};
 use crate::protocol::client::{
-    AckRun, ClientHelloAccept, ClientHelloReply, ClientMessage, CommitAnswer, GoodbyeReason, List, MemberAddress,
-    ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode, Purpose,
-    RequestErrorCode, ServerMessage,
+    AckRun, COUNTERS_MAX, ClientHelloAccept, ClientHelloReply, ClientMessage, CommitAnswer,
+    Counter as CounterValue, GoodbyeReason, List, MemberAddress, ProducerOpened, Publish, PublishAck,
+    PublishError, PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply,
 };
 use crate::protocol::frame::split_frame;
 
@@ -73,16 +73,27 @@ impl Default for DispatcherLimits {
 }
 
 /// Counters that only the dispatcher writes.
-#[derive(Clone, Default)]
-pub struct DispatcherCounters {
-    /// Clients taken over from the conductor.
-    pub clients_accepted: Counter,
-    /// Clients closed for what they sent.
-    pub clients_refused: Counter,
-    /// Clients closed for not taking their answers.
-    pub clients_too_slow: Counter,
-    /// Publish frames taken in.
-    pub publish_frames: Counter,
+#[derive(Debug)]
+struct DispatcherCounters {
+    // Clients taken over from the conductor.
+    clients_accepted: Counter,
+    // Clients closed for what they sent.
+    clients_refused: Counter,
+    // Clients closed for not taking their answers.
+    clients_too_slow: Counter,
+    // Publish frames taken in.
+    publish_frames: Counter,
+}
+
+impl DispatcherCounters {
+    fn new(counters: &Counters) -> Self {
+        Self {
+            clients_accepted: counters.register("dispatcher_clients_accepted"),
+            clients_refused: counters.register("dispatcher_clients_refused"),
+            clients_too_slow: counters.register("dispatcher_clients_too_slow"),
+            publish_frames: counters.register("dispatcher_publish_frames"),
+        }
+    }
 }
 
 struct Client<S> {
@@ -115,6 +126,7 @@ pub struct Dispatcher<N: Net> {
     held: Option<BatcherRequest>,
     buffers: Vec<Vec<u8>>,
     counters: DispatcherCounters,
+    registry: Counters,
 }
 
 impl<N: Net> Agent for Dispatcher<N> {
@@ -147,7 +159,8 @@ impl<N: Net> Dispatcher<N> {
         welcome: Welcome,
         limits: DispatcherLimits,
         rings: DispatcherRings<N::Stream>,
-        ) -> Self {
+        registry: Counters,
+    ) -> Self {
         Self {
             net,
             welcome,
@@ -162,14 +175,9 @@ impl<N: Net> Dispatcher<N> {
             publish_bytes: 0,
             held: None,
             buffers: Vec::new(),
-            counters: DispatcherCounters::default(),
+            counters: DispatcherCounters::new(&registry),
+            registry,
         }
-    }
-
-    /// This agent's counters.
-    #[must_use]
-    pub fn counters(&self) -> DispatcherCounters {
-        self.counters.clone()
     }
 
     fn address_of(&self, node: Option<NodeId>) -> String {
@@ -197,7 +205,8 @@ impl<N: Net> Dispatcher<N> {
             self.rings.gauge.leave();
             return;
         }
-        let reply = welcome_reply(&self.welcome, &self.limits, new.protocol, new.features, self.leader, self.term);
+        let reply =
+            welcome_reply(&self.welcome, &self.limits, new.protocol, new.features, self.leader, self.term);
         let group = self.welcome.group;
         connection.outbox.push_with(|out| reply.encode(group, out));
         let generation = self.next_generation;
@@ -205,7 +214,7 @@ impl<N: Net> Dispatcher<N> {
         let publisher = new.purpose == Purpose::Publisher;
         self.clients[slot as usize] =
             Some(Client { connection, generation, runs: Vec::new(), closing: false, publisher });
-        self.counters.clients_accepted.add(1);
+        self.counters.clients_accepted.increment();
         self.active.push(slot);
     }
 
@@ -253,7 +262,14 @@ impl<N: Net> Dispatcher<N> {
                 self.send(connection, &ServerMessage::CommitReply { request_id, answer });
             }
             BatcherReply::Status { connection, status } => {
-                self.send(connection, &ServerMessage::Status(status));
+                // The registry is everybody's; only here is it put beside what the batcher knows.
+                let snapshot = self.registry.snapshot();
+                let counters = snapshot
+                    .iter()
+                    .take(COUNTERS_MAX)
+                    .map(|(name, value)| CounterValue { name, value: *value });
+                let status = StatusReply { counters: counters.collect(), ..*status };
+                self.send(connection, &ServerMessage::Status(Box::new(status)));
             }
             BatcherReply::NotLeader { connection } => {
                 let leader_id = self.leader.filter(|leader| *leader != self.welcome.node_id);
@@ -361,7 +377,7 @@ impl<N: Net> Dispatcher<N> {
             Err(_) => over = true,
         }
         if client.connection.outbox.len_bytes() > self.limits.outbox_bytes_limit {
-            self.counters.clients_too_slow.add(1);
+            self.counters.clients_too_slow.increment();
             over = true;
         }
         if over || (client.closing && client.connection.outbox.is_empty()) {
@@ -391,7 +407,7 @@ impl<N: Net> Dispatcher<N> {
     }
 
     fn refuse_client(&mut self, client: &mut Client<N::Stream>, reason: &str) {
-        self.counters.clients_refused.add(1);
+        self.counters.clients_refused.increment();
         tracing::warn!("closing client {}: {reason}", client.connection.stream.peer_label());
         let goodbye = ServerMessage::Goodbye { reason: GoodbyeReason::ProtocolViolation, text: reason };
         let group = self.welcome.group;
@@ -402,7 +418,8 @@ impl<N: Net> Dispatcher<N> {
     fn handle_frames(&mut self, client: &mut Client<N::Stream>, id: ConnectionId) -> Result<usize, String> {
         let mut frames = 0;
         while frames < self.limits.frames_limit && self.may_read() {
-            let whole = client.connection.whole_frame_bytes(FRAME_BYTES_MAX).map_err(|error| error.to_string())?;
+            let whole =
+                client.connection.whole_frame_bytes(FRAME_BYTES_MAX).map_err(|error| error.to_string())?;
             if whole.is_none() {
                 break;
             }
@@ -460,17 +477,23 @@ impl<N: Net> Dispatcher<N> {
                 let (request_id, name) = (*request_id, (*name).to_owned());
                 Handled::Request(BatcherRequest::OpenProducer { connection, request_id, name })
             }
-            ClientMessage::Publish(publish) if publisher => Handled::Request(self.chunk_of(connection, publish)?),
+            ClientMessage::Publish(publish) if publisher => {
+                Handled::Request(self.chunk_of(connection, publish)?)
+            }
             _ => return Err("a message that does not go with the purpose of this connection".to_owned()),
         })
     }
 
-    fn chunk_of(&mut self, connection: ConnectionId, publish: &Publish<'_>) -> Result<BatcherRequest, String> {
+    fn chunk_of(
+        &mut self,
+        connection: ConnectionId,
+        publish: &Publish<'_>,
+    ) -> Result<BatcherRequest, String> {
         let mut at = 0;
         let mut previous: Option<Sequence> = None;
         for _ in 0..publish.event_count {
-            let (event, used) =
-                parse_event(&publish.bytes[at..]).map_err(|error| format!("a publish frame's event: {error}"))?;
+            let (event, used) = parse_event(&publish.bytes[at..])
+                .map_err(|error| format!("a publish frame's event: {error}"))?;
             if event.sequence == Sequence::ZERO || previous.is_some_and(|p| event.sequence != p.next()) {
                 return Err("sequences in a publish frame count up from at least 1".to_owned());
             }
@@ -480,7 +503,7 @@ impl<N: Net> Dispatcher<N> {
         if at != publish.bytes.len() {
             return Err("a publish frame holds more bytes than its events".to_owned());
         }
-        self.counters.publish_frames.add(1);
+        self.counters.publish_frames.increment();
         self.publish_bytes += publish.bytes.len();
         let mut events = self.buffers.pop().unwrap_or_default();
         events.extend_from_slice(publish.bytes);
@@ -575,7 +598,9 @@ fn describe_refusal(code: RequestErrorCode) -> &'static str {
             "the cluster remembers as many producers as `producers.max` allows; let idle ones expire"
         }
         RequestErrorCode::NotReady => "the node cannot answer now; try again",
-        RequestErrorCode::StorageFailed | RequestErrorCode::StorageFull => "the node's storage takes nothing now",
+        RequestErrorCode::StorageFailed | RequestErrorCode::StorageFull => {
+            "the node's storage takes nothing now"
+        }
         RequestErrorCode::WrongPurpose => "this connection was opened for another purpose",
     }
 }
@@ -586,7 +611,10 @@ fn describe(code: PublishErrorCode) -> String {
             format!("sequence gap: the next sequence of this producer is {expected}; send it first")
         }
         PublishErrorCode::Fenced { epoch } => {
-            format!("this producer was opened again elsewhere (epoch {}); only the newest opening may publish", epoch.0)
+            format!(
+                "this producer was opened again elsewhere (epoch {}); only the newest opening may publish",
+                epoch.0
+            )
         }
         PublishErrorCode::UnknownProducer => {
             "identity expired: the cluster no longer remembers this producer; open it again".to_owned()
@@ -595,7 +623,9 @@ fn describe(code: PublishErrorCode) -> String {
             format!("the event is larger than {limit_bytes} bytes; split it")
         }
         PublishErrorCode::Malformed => "the event's bytes break the layout; update the client".to_owned(),
-        PublishErrorCode::NotDurable => "the node's storage cannot take events now; try another node".to_owned(),
+        PublishErrorCode::NotDurable => {
+            "the node's storage cannot take events now; try another node".to_owned()
+        }
         PublishErrorCode::CreditExceeded => "more in flight than the credits allow".to_owned(),
         PublishErrorCode::TooManyProducers => "the cluster remembers as many producers as it may".to_owned(),
     }

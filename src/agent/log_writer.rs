@@ -10,7 +10,7 @@ use crate::base::ids::LogIndex;
 use crate::base::net::Readiness;
 use crate::entry::Durability;
 use crate::log::{CatalogChange, Disk, LogError, LogStore, StoredHardState};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Counters};
 
 /// Entries taken into one write at most, so that one flush stays short.
 const COMMANDS_LIMIT: usize = 1024;
@@ -22,14 +22,24 @@ const IDLE_AFTER_NS: u64 = NS_PER_MS;
 const PREPARE_EVERY_NS: u64 = 5 * NS_PER_MS;
 
 /// Counters that only the log writer writes.
-#[derive(Clone, Default)]
-pub struct LogWriterCounters {
-    /// Flushes (fdatasync of the log).
-    pub flushes: Counter,
-    /// Bytes of entries written.
-    pub bytes_written: Counter,
-    /// Hard-state writes.
-    pub hard_state_writes: Counter,
+#[derive(Debug)]
+struct LogWriterCounters {
+    // Flushes (fdatasync of the log).
+    flushes: Counter,
+    // Bytes of entries written.
+    bytes_written: Counter,
+    // Hard-state writes.
+    hard_state_writes: Counter,
+}
+
+impl LogWriterCounters {
+    fn new(counters: &Counters) -> Self {
+        Self {
+            flushes: counters.register("log_writer_flushes"),
+            bytes_written: counters.register("log_writer_bytes_written"),
+            hard_state_writes: counters.register("log_writer_hard_state_writes"),
+        }
+    }
 }
 
 /// The agent.
@@ -96,13 +106,14 @@ impl<D: Disk> LogWriter<D> {
         generation: u64,
         rings: LogWriterRings<D::File>,
         control: Control,
+        counters: &Counters,
     ) -> Self {
         Self {
             store,
             durability,
             rings,
             control,
-            counters: LogWriterCounters::default(),
+            counters: LogWriterCounters::new(counters),
             generation,
             written: flushed,
             flushed,
@@ -112,12 +123,6 @@ impl<D: Disk> LogWriter<D> {
             next_idle_ns: Some(0),
             failed: false,
         }
-    }
-
-    /// This agent's counters.
-    #[must_use]
-    pub fn counters(&self) -> LogWriterCounters {
-        self.counters.clone()
     }
 
     /// The store, for invariants in the simulator.
@@ -132,7 +137,7 @@ impl<D: Disk> LogWriter<D> {
         work += commands;
         if let Some((write_id, state)) = hard_state {
             self.store.write_hard_state(&state)?;
-            self.counters.hard_state_writes.add(1);
+            self.counters.hard_state_writes.increment();
             self.hard_state_reports = Some(LogEvent::HardStateFlushed { write_id });
         }
         if commands > 0 {
@@ -191,7 +196,7 @@ impl<D: Disk> LogWriter<D> {
     fn flush(&mut self) -> Result<(), LogError> {
         if self.store.has_unflushed() {
             let flushed = self.store.flush()?;
-            self.counters.flushes.add(1);
+            self.counters.flushes.increment();
             (self.written, self.flushed) = (flushed.last, flushed.last);
         }
         Ok(())

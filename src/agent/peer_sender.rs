@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::rings::SenderRings;
 use crate::base::ids::GroupId;
 use crate::base::net::{Net, NetStream, Readiness, Token};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Counters};
 use crate::protocol::peer::{encode_append_header, encode_message};
 
 /// Bytes that may wait for the socket before commands stay in the ring.
@@ -19,14 +19,24 @@ const COMMANDS_LIMIT: usize = 256;
 const STREAM: Token = Token(0);
 
 /// Counters that only this sender writes.
-#[derive(Clone, Default)]
-pub struct PeerSenderCounters {
-    /// Bytes written to the peer.
-    pub bytes_sent: Counter,
-    /// Frames queued for the peer.
-    pub frames_sent: Counter,
-    /// Commands that found no stream and were dropped (Raft repeats).
-    pub frames_dropped: Counter,
+#[derive(Debug)]
+struct PeerSenderCounters {
+    // Bytes written to the peer.
+    bytes_sent: Counter,
+    // Frames queued for the peer.
+    frames_sent: Counter,
+    // Commands that found no stream and were dropped (Raft repeats).
+    frames_dropped: Counter,
+}
+
+impl PeerSenderCounters {
+    fn new(counters: &Counters, instance: u16) -> Self {
+        Self {
+            bytes_sent: counters.register_instance("peer_sender_bytes_sent", instance),
+            frames_sent: counters.register_instance("peer_sender_frames_sent", instance),
+            frames_dropped: counters.register_instance("peer_sender_frames_dropped", instance),
+        }
+    }
 }
 
 /// The agent.
@@ -67,8 +77,9 @@ impl<N: Net> Agent for PeerSender<N> {
 
 impl<N: Net> PeerSender<N> {
     /// An agent without a stream; the conductor dials and hands one over.
-    pub fn new(net: N, group: GroupId, rings: SenderRings<N::Stream>) -> Self {
+    pub fn new(net: N, group: GroupId, rings: SenderRings<N::Stream>, counters: &Counters) -> Self {
         Self {
+            counters: PeerSenderCounters::new(counters, rings.peer.0),
             net,
             group,
             rings,
@@ -76,14 +87,7 @@ impl<N: Net> PeerSender<N> {
             unreported: None,
             reported_connected: false,
             lost: false,
-            counters: PeerSenderCounters::default(),
         }
-    }
-
-    /// This agent's counters.
-    #[must_use]
-    pub fn counters(&self) -> PeerSenderCounters {
-        self.counters.clone()
     }
 
     fn take_streams(&mut self) -> usize {
@@ -143,10 +147,10 @@ impl<N: Net> PeerSender<N> {
             work += 1;
             match &mut self.connection {
                 Some(connection) => {
-                    self.counters.frames_sent.add(1);
+                    self.counters.frames_sent.increment();
                     queue(connection, self.group, command);
                 }
-                None => self.counters.frames_dropped.add(1),
+                None => self.counters.frames_dropped.increment(),
             }
         }
         work

@@ -52,7 +52,8 @@ impl<D: Disk> Reader<D> {
                 Some(reply) => reply,
                 None => {
                     let Some(request) = self.rings.from_batcher.pop() else { break };
-                    let entries = self.log.read_from_index(request.first, request.upto, request.bytes_max as u64);
+                    let entries =
+                        self.log.read_from_index(request.first, request.upto, request.bytes_max as u64);
                     CatchUpReply { peer: request.peer, first: request.first, entries }
                 }
             };
@@ -72,7 +73,8 @@ impl<D: Disk> Reader<D> {
                 Some(reply) => reply,
                 None => {
                     let Some(request) = self.rings.from_delivery.pop() else { break };
-                    let entries = self.log.read_from_offset(request.offset, request.upto, request.bytes_max as u64);
+                    let entries =
+                        self.log.read_from_offset(request.offset, request.upto, request.bytes_max as u64);
                     ColdReadReply { key: request.key, offset: request.offset, entries }
                 }
             };

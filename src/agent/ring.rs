@@ -6,9 +6,11 @@
 //! them sees the other: no wake-up is lost, and an awake thread costs its producers one load.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam::utils::CachePadded;
+
+use crate::metrics::Counter;
 
 struct WakeState {
     sleeping: CachePadded<AtomicBool>,
@@ -29,7 +31,10 @@ impl WakeHandle {
     /// A handle whose consumer is woken by `wake` (which must be callable from any thread and never block).
     #[must_use]
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(WakeState { sleeping: CachePadded::new(AtomicBool::new(false)), wake: Box::new(wake) })))
+        Self(Some(Arc::new(WakeState {
+            sleeping: CachePadded::new(AtomicBool::new(false)),
+            wake: Box::new(wake),
+        })))
     }
 
     /// Producer side: call after the item is visible.
@@ -59,28 +64,12 @@ impl WakeHandle {
     }
 }
 
-/// How often a ring was found full: a stall, never a loss.
-#[derive(Clone, Default)]
-pub struct StallCount(Arc<CachePadded<AtomicU64>>);
-
-impl StallCount {
-    /// Stalls so far.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn add_one(&self) {
-        // Single writer: a plain load and store is enough.
-        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-}
-
 /// Sending end of a ring.
 pub struct RingSender<T> {
     ring: rtrb::Producer<T>,
     wake: WakeHandle,
-    stalls: StallCount,
+    /// How often the ring was found full: a stall, never a loss.
+    stalls: Counter,
 }
 
 impl<T> RingSender<T> {
@@ -95,7 +84,7 @@ impl<T> RingSender<T> {
                 Ok(())
             }
             Err(rtrb::PushError::Full(item)) => {
-                self.stalls.add_one();
+                self.stalls.increment();
                 Err(item)
             }
         }
@@ -107,10 +96,10 @@ impl<T> RingSender<T> {
         self.ring.slots()
     }
 
-    /// The stall counter of this ring.
+    /// How often this ring was found full.
     #[must_use]
-    pub fn stalls(&self) -> StallCount {
-        self.stalls.clone()
+    pub fn stalls(&self) -> u64 {
+        self.stalls.get()
     }
 }
 
@@ -138,11 +127,12 @@ impl<T> RingReceiver<T> {
     }
 }
 
-/// Makes a ring of `capacity` items whose consumer is woken by `wake`. Only [`super::rings`] calls this.
+/// Makes a ring of `capacity` items whose consumer is woken by `wake`; a push that finds it full raises `stalls`.
+/// Only [`super::rings`] calls this.
 #[must_use]
-pub fn ring<T>(capacity: usize, wake: WakeHandle) -> (RingSender<T>, RingReceiver<T>) {
+pub fn ring<T>(capacity: usize, wake: WakeHandle, stalls: Counter) -> (RingSender<T>, RingReceiver<T>) {
     let (producer, consumer) = rtrb::RingBuffer::new(capacity);
-    (RingSender { ring: producer, wake, stalls: StallCount::default() }, RingReceiver { ring: consumer })
+    (RingSender { ring: producer, wake, stalls }, RingReceiver { ring: consumer })
 }
 
 #[cfg(test)]
@@ -151,14 +141,15 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::{WakeHandle, ring};
+    use crate::metrics::Counter;
 
     #[test]
     fn a_full_ring_gives_the_item_back_and_counts_it() {
-        let (mut sender, mut receiver) = ring(2, WakeHandle::none());
+        let (mut sender, mut receiver) = ring(2, WakeHandle::none(), Counter::detached());
         assert_eq!(sender.push(1), Ok(()));
         assert_eq!(sender.push(2), Ok(()));
         assert_eq!(sender.push(3), Err(3));
-        assert_eq!(sender.stalls().get(), 1);
+        assert_eq!(sender.stalls(), 1);
         assert_eq!((receiver.pop(), receiver.pop(), receiver.pop()), (Some(1), Some(2), None));
     }
 
@@ -169,7 +160,7 @@ mod tests {
         let wake = WakeHandle::new(move || {
             seen.fetch_add(1, Ordering::SeqCst);
         });
-        let (mut sender, _receiver) = ring(8, wake.clone());
+        let (mut sender, _receiver) = ring(8, wake.clone(), Counter::detached());
         let _ = sender.push(1);
         assert_eq!(woken.load(Ordering::SeqCst), 0);
         wake.announce_sleep();
@@ -187,7 +178,7 @@ mod tests {
         // The consumer parks through the protocol; were a wake-up lost, it would park for ever and the count miss.
         let (mut sender, mut receiver) = {
             let thread = std::thread::current();
-            ring::<u64>(4, WakeHandle::new(move || thread.unpark()))
+            ring::<u64>(4, WakeHandle::new(move || thread.unpark()), Counter::detached())
         };
         let wake = sender.wake.clone();
         let producer = std::thread::spawn(move || {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::commands::{
-    BatcherReply, BatcherRequest, CatchUpReply, CatchUpRequest, ColdReadReply, ColdReadRequest, ConductorNotice,
-    LinkClosed, LinkState, LogCommand, LogEvent, NewClient, NewPeer, PeerMessage, PinRequest, SenderCommand,
+    BatcherReply, BatcherRequest, CatchUpReply, CatchUpRequest, ColdReadReply, ColdReadRequest,
+    ConductorNotice, LinkClosed, LinkState, LogCommand, LogEvent, NewClient, NewPeer, PeerMessage,
+    PinRequest, SenderCommand,
 };
 use super::control::CommitTail;
 use super::ring::{RingReceiver, RingSender, WakeHandle, ring};
 use crate::base::ids::{NodeId, Term};
 use crate::entry::Entry;
 use crate::log::CatalogChange;
+use crate::metrics::Counters;
 
 /// Who is to be woken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -55,7 +57,9 @@ impl ConnectionGauge {
     /// Takes a place if fewer than `limit` are taken.
     #[must_use]
     pub fn try_enter(&self, limit: usize) -> bool {
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1)).is_ok()
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1))
+            .is_ok()
     }
 
     /// Gives a place back.
@@ -262,16 +266,24 @@ struct PeerEnds<S> {
     closed: [RingReceiver<LinkClosed>; 2],
 }
 
-fn peer_rings<S>(peer: NodeId, wake: &impl Fn(AgentRole) -> WakeHandle) -> PeerEnds<S> {
+fn peer_rings<S>(peer: NodeId, wake: &impl Fn(AgentRole) -> WakeHandle, counters: &Counters) -> PeerEnds<S> {
+    let stalls = |name| counters.register_instance(name, peer.0);
     let sender_wake = wake(AgentRole::PeerSender(peer));
     let receiver_wake = wake(AgentRole::AckReceiver(peer));
-    let (to_sender, from_batcher) = ring(capacity::TO_PEER, sender_wake.clone());
-    let (sender_to_batcher, from_sender) = ring(capacity::NOTICES, wake(AgentRole::Batcher));
-    let (receiver_to_batcher, from_receiver) = ring(capacity::FROM_PEER, wake(AgentRole::Batcher));
-    let (conductor_out, sender_from_conductor) = ring(capacity::NOTICES, sender_wake);
-    let (conductor_in, receiver_from_conductor) = ring(capacity::NOTICES, receiver_wake);
-    let (sender_closed, closed_out) = ring(capacity::NOTICES, wake(AgentRole::Conductor));
-    let (receiver_closed, closed_in) = ring(capacity::NOTICES, wake(AgentRole::Conductor));
+    let (to_sender, from_batcher) =
+        ring(capacity::TO_PEER, sender_wake.clone(), stalls("ring_stalls_to_peer_sender"));
+    let (sender_to_batcher, from_sender) =
+        ring(capacity::NOTICES, wake(AgentRole::Batcher), stalls("ring_stalls_link_states"));
+    let (receiver_to_batcher, from_receiver) =
+        ring(capacity::FROM_PEER, wake(AgentRole::Batcher), stalls("ring_stalls_peer_messages"));
+    let (conductor_out, sender_from_conductor) =
+        ring(capacity::NOTICES, sender_wake, stalls("ring_stalls_outbound_streams"));
+    let (conductor_in, receiver_from_conductor) =
+        ring(capacity::NOTICES, receiver_wake, stalls("ring_stalls_inbound_streams"));
+    let (sender_closed, closed_out) =
+        ring(capacity::NOTICES, wake(AgentRole::Conductor), stalls("ring_stalls_outbound_closed"));
+    let (receiver_closed, closed_in) =
+        ring(capacity::NOTICES, wake(AgentRole::Conductor), stalls("ring_stalls_inbound_closed"));
     PeerEnds {
         batcher: BatcherPeerRings { peer, to_sender, from_sender, from_receiver },
         sender: SenderRings {
@@ -293,27 +305,48 @@ fn peer_rings<S>(peer: NodeId, wake: &impl Fn(AgentRole) -> WakeHandle) -> PeerE
     }
 }
 
-/// Makes all rings of a node with these peers. `wake` gives the handle that wakes the thread of a role.
+/// Makes all rings of a node with these peers. `wake` gives the handle that wakes the thread of a role;
+/// stalls are counted in `counters`.
 #[must_use]
-#[allow(clippy::too_many_lines, reason = "a list of rings, one after the other; splitting it would hide the picture")]
-pub fn make_rings<S, F>(peers: &[NodeId], wake: impl Fn(AgentRole) -> WakeHandle) -> NodeRings<S, F> {
+#[allow(
+    clippy::too_many_lines,
+    reason = "a list of rings, one after the other; splitting it would hide the picture"
+)]
+pub fn make_rings<S, F>(
+    peers: &[NodeId],
+    wake: impl Fn(AgentRole) -> WakeHandle,
+    counters: &Counters,
+) -> NodeRings<S, F> {
+    let stalls = |name| counters.register(name);
     let gauge = ConnectionGauge::default();
     let commit_tail = CommitTail::default();
     let batcher_wake = wake(AgentRole::Batcher);
-    let (clients_out, clients_in) = ring(capacity::CONNECTIONS, wake(AgentRole::Dispatcher));
-    let (subscribers_out, subscribers_in) = ring(capacity::CONNECTIONS, wake(AgentRole::Delivery));
-    let (pins_out, pins_in) = ring(capacity::NOTICES, batcher_wake.clone());
-    let (decided_out, decided_in) = ring(capacity::NOTICES, wake(AgentRole::Conductor));
-    let (requests_out, requests_in) = ring(capacity::REQUESTS, batcher_wake.clone());
-    let (replies_out, replies_in) = ring(capacity::REPLIES, wake(AgentRole::Dispatcher));
-    let (log_out, log_in) = ring(capacity::LOG_COMMANDS, wake(AgentRole::LogWriter));
-    let (events_out, events_in) = ring(capacity::LOG_EVENTS, batcher_wake.clone());
-    let (catalog_out, catalog_in) = ring(capacity::SEGMENTS, wake(AgentRole::Reader));
-    let (catch_up_out, catch_up_in) = ring(capacity::READS, wake(AgentRole::Reader));
-    let (caught_out, caught_in) = ring(capacity::READS, batcher_wake);
-    let (cold_out, cold_in) = ring(capacity::READS, wake(AgentRole::Reader));
-    let (cold_reply_out, cold_reply_in) = ring(capacity::READS, wake(AgentRole::Delivery));
-    let (committed_out, committed_in) = ring(capacity::COMMITTED, wake(AgentRole::Delivery));
+    let (clients_out, clients_in) =
+        ring(capacity::CONNECTIONS, wake(AgentRole::Dispatcher), stalls("ring_stalls_clients"));
+    let (subscribers_out, subscribers_in) =
+        ring(capacity::CONNECTIONS, wake(AgentRole::Delivery), stalls("ring_stalls_subscribers"));
+    let (pins_out, pins_in) = ring(capacity::NOTICES, batcher_wake.clone(), stalls("ring_stalls_pins"));
+    let (decided_out, decided_in) =
+        ring(capacity::NOTICES, wake(AgentRole::Conductor), stalls("ring_stalls_pin_decisions"));
+    let (requests_out, requests_in) =
+        ring(capacity::REQUESTS, batcher_wake.clone(), stalls("ring_stalls_requests"));
+    let (replies_out, replies_in) =
+        ring(capacity::REPLIES, wake(AgentRole::Dispatcher), stalls("ring_stalls_replies"));
+    let (log_out, log_in) =
+        ring(capacity::LOG_COMMANDS, wake(AgentRole::LogWriter), stalls("ring_stalls_log_commands"));
+    let (events_out, events_in) =
+        ring(capacity::LOG_EVENTS, batcher_wake.clone(), stalls("ring_stalls_log_events"));
+    let (catalog_out, catalog_in) =
+        ring(capacity::SEGMENTS, wake(AgentRole::Reader), stalls("ring_stalls_segments"));
+    let (catch_up_out, catch_up_in) =
+        ring(capacity::READS, wake(AgentRole::Reader), stalls("ring_stalls_catch_up_requests"));
+    let (caught_out, caught_in) = ring(capacity::READS, batcher_wake, stalls("ring_stalls_catch_up_replies"));
+    let (cold_out, cold_in) =
+        ring(capacity::READS, wake(AgentRole::Reader), stalls("ring_stalls_cold_requests"));
+    let (cold_reply_out, cold_reply_in) =
+        ring(capacity::READS, wake(AgentRole::Delivery), stalls("ring_stalls_cold_replies"));
+    let (committed_out, committed_in) =
+        ring(capacity::COMMITTED, wake(AgentRole::Delivery), stalls("ring_stalls_committed"));
 
     let mut conductor = ConductorRings {
         to_dispatcher: clients_out,
@@ -327,7 +360,7 @@ pub fn make_rings<S, F>(peers: &[NodeId], wake: impl Fn(AgentRole) -> WakeHandle
     };
     let (mut batcher_peers, mut senders, mut receivers) = (Vec::new(), Vec::new(), Vec::new());
     for peer in peers {
-        let ends = peer_rings(*peer, &wake);
+        let ends = peer_rings(*peer, &wake, counters);
         batcher_peers.push(ends.batcher);
         senders.push(ends.sender);
         receivers.push(ends.receiver);

@@ -24,6 +24,12 @@ struct Inner {
     bytes: Vec<u8>,
 }
 
+impl AsRef<[u8]> for Entry {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Entry {
     /// Reads exactly one entry and copies it. Contents are checked too, so that a malformed entry is refused where
     /// it arrives and not where it is applied.

@@ -46,7 +46,9 @@ impl NodeError {
     #[must_use]
     pub fn exit_code(&self) -> i32 {
         match self {
-            Self::Log(LogError::Corrupt(_) | LogError::MissingSegment { .. } | LogError::HardState { .. }) => 4,
+            Self::Log(
+                LogError::Corrupt(_) | LogError::MissingSegment { .. } | LogError::HardState { .. },
+            ) => 4,
             Self::Log(LogError::Disk(error)) | Self::Format(FormatError::Disk(error)) => match error.kind() {
                 DiskErrorKind::Locked | DiskErrorKind::NotFound => 2,
                 _ => 6,

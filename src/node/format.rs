@@ -33,7 +33,8 @@ pub(super) fn first_entry(settings: &Settings) -> Result<Entry, NodeError> {
         log_time_ns: 0,
         timestamp_unix_ns: 0,
     };
-    encode_configuration(&context, &settings.first_configuration()).map_err(|error| NodeError::Unusable(error.to_string()))
+    encode_configuration(&context, &settings.first_configuration())
+        .map_err(|error| NodeError::Unusable(error.to_string()))
 }
 
 pub(super) fn log_options(settings: &Settings) -> Result<LogOptions, NodeError> {

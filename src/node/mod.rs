@@ -14,8 +14,8 @@ pub use error::NodeError;
 pub use format::{Formatted, format};
 
 use crate::agent::batcher::{BatcherLimits, BatcherSettings, TimerSettings};
-use crate::agent::conductor::ConductorSettings;
 use crate::agent::boot::Booted;
+use crate::agent::conductor::ConductorSettings;
 use crate::agent::control::{Control, Fatal};
 use crate::agent::dispatcher::Welcome;
 use crate::base::checksum::fold64;
@@ -24,6 +24,7 @@ use crate::config::{self, Settings};
 use crate::entry::BatchLimits;
 use crate::log::RealDisk;
 use crate::net::bind_listener;
+use crate::raft::LogView;
 use crate::runtime::{Idle, Listeners, NodeParts, ReplicationManager, Threading, ThreadingMode};
 
 /// The only group of a node, for now.

@@ -29,6 +29,7 @@ use crate::agent::rings::{AgentRole, NodeRings, make_rings};
 use crate::base::ids::{LogIndex, NodeId};
 use crate::entry::Durability;
 use crate::log::{LogReader, LogStore, RealDisk, RealFile};
+use crate::metrics::Counters;
 use crate::net::{MioNet, MioStream};
 
 /// How agents are laid onto threads.
@@ -240,9 +241,10 @@ impl ReplicationManager {
         let peers: Vec<NodeId> = parts.conductor.peers.iter().map(|(peer, _)| *peer).collect();
         let mode = parts.threading.mode.resolve(peers.len());
         let idle = parts.threading.idle;
+        let counters = Counters::new();
         let mut plan = Plan::new(mode, &peers)?;
-        let rings = make_rings::<MioStream, RealFile>(&peers, |role| plan.wake_of(role));
-        place_agents(&mut plan, parts, rings, &control)?;
+        let rings = make_rings::<MioStream, RealFile>(&peers, |role| plan.wake_of(role), &counters);
+        place_agents(&mut plan, parts, rings, &control, &counters)?;
         let wakes = plan.threads.iter().map(|thread| thread.wake.clone()).collect();
         let mut manager = Self { control, wakes, threads: Vec::new(), mode };
         for (place, planned) in plan.threads.into_iter().enumerate() {
@@ -330,33 +332,42 @@ fn place_agents(
     parts: NodeParts,
     rings: NodeRings<MioStream, RealFile>,
     control: &Control,
+    counters: &Counters,
 ) -> io::Result<()> {
     let group = parts.conductor.group;
     // In a shared thread, turns follow an event's way: peers and clients in, batcher, peers and clients out.
     for receiver in rings.receivers {
         let role = AgentRole::AckReceiver(receiver.peer);
         let (net, slot) = plan.net_of(role)?;
-        plan.put(role, slot, AckReceiver::new(net, receiver));
+        plan.put(role, slot, AckReceiver::new(net, receiver, counters));
     }
     let (net, slot) = plan.net_of(AgentRole::Dispatcher)?;
     let limits = DispatcherLimits::default();
-    let dispatcher = Dispatcher::new(net, parts.welcome.clone(), limits, rings.dispatcher);
+    let dispatcher = Dispatcher::new(net, parts.welcome.clone(), limits, rings.dispatcher, counters.clone());
     plan.put(AgentRole::Dispatcher, slot, dispatcher);
     let generation = parts.start.generation;
-    let batcher = Batcher::new(parts.batcher, parts.start, OsClock, rings.batcher, control.clone());
+    let batcher = Batcher::new(parts.batcher, parts.start, OsClock, rings.batcher, control.clone(), counters);
     plan.put_plain(AgentRole::Batcher, batcher);
     for sender in rings.senders {
         let role = AgentRole::PeerSender(sender.peer);
         let (net, slot) = plan.net_of(role)?;
-        plan.put(role, slot, PeerSender::new(net, group, sender));
+        plan.put(role, slot, PeerSender::new(net, group, sender, counters));
     }
     let (net, slot) = plan.net_of(AgentRole::Delivery)?;
-    let delivery = Delivery::new(net, parts.welcome, DeliveryLimits::default(), rings.delivery);
+    let delivery = Delivery::new(net, parts.welcome, DeliveryLimits::default(), rings.delivery, counters);
     plan.put(AgentRole::Delivery, slot, delivery);
     let (net, slot) = plan.net_of(AgentRole::Conductor)?;
     let Listeners { peer, client } = parts.listeners;
-    let conductor =
-        Conductor::new(net, parts.conductor, peer, client, parts.pins, rings.conductor, control.clone())?;
+    let conductor = Conductor::new(
+        net,
+        parts.conductor,
+        peer,
+        client,
+        parts.pins,
+        rings.conductor,
+        control.clone(),
+        counters,
+    )?;
     plan.put(AgentRole::Conductor, slot, conductor);
     let writer = LogWriter::new(
         parts.store,
@@ -365,6 +376,7 @@ fn place_agents(
         generation,
         rings.log_writer,
         control.clone(),
+        counters,
     );
     plan.put_plain(AgentRole::LogWriter, writer);
     plan.put_plain(AgentRole::Reader, Reader::<RealDisk>::new(LogReader::new(), rings.reader));

@@ -1,1 +1,2 @@
 //! Room `sim`.
+pub mod net;

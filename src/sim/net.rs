@@ -445,8 +445,7 @@ impl SimNet {
     /// Opens a port of this agent's host.
     #[must_use]
     pub fn listen(&self, address: SocketAddr, peer_port: bool) -> SimListener {
-        let listening =
-            Listening { host: self.owner.0, owner: None, backlog: VecDeque::new(), peer_port };
+        let listening = Listening { host: self.owner.0, owner: None, backlog: VecDeque::new(), peer_port };
         self.world.borrow_mut().listeners.insert(address, listening);
         SimListener { address }
     }
@@ -463,7 +462,8 @@ impl Net for SimNet {
 
     fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {
         let mut world = self.world.borrow_mut();
-        let waiting = world.listeners.get_mut(&listener.address).and_then(|listening| listening.backlog.pop_front());
+        let waiting =
+            world.listeners.get_mut(&listener.address).and_then(|listening| listening.backlog.pop_front());
         let id = waiting.ok_or_else(|| io::Error::from(ErrorKind::WouldBlock))?;
         drop(world);
         Ok((SimStream { world: Rc::clone(&self.world), id, side: 1 }, listener.address))

@@ -12,6 +12,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::{LogIndex, NodeId, Offset, Term};
 use crate::entry::{Entry, EntryKind};
 use crate::protocol::client::{AckKind, AckRun, RequestErrorCode};
+use crate::stream::Applied as Outcome;
 
 /// This node's state as of its applied index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,8 @@ impl<C: Clock> Batcher<C> {
         assert!(commit <= self.tail.index, "nothing beyond the log's end is committed");
         while self.applied.index < commit {
             let index = self.applied.index.next();
-            let entry = self.hot.get(index).cloned().expect("entries past the applied index are in the hot tail");
+            let entry =
+                self.hot.get(index).cloned().expect("entries past the applied index are in the hot tail");
             self.apply(&entry);
             if self.rings.to_delivery.push(DeliveryNotice::Committed(entry)).is_err() {
                 // Delivery finds the gap and reads the log instead: a slow subscriber delays nobody.
@@ -44,9 +46,14 @@ impl<C: Clock> Batcher<C> {
     fn apply(&mut self, entry: &Entry) {
         let header = entry.header();
         assert_eq!(header.base_offset, self.applied.next_offset, "offsets are dense");
-        if let Err(error) = self.producers.apply(&entry.view()) {
-            self.control.fail(Fatal::Unknown(format!("cannot apply the entry at {}: {error}", entry.id())));
-            return;
+        match self.producers.apply(&entry.view()) {
+            Ok(Outcome::Opened(opened)) => self.opened.push(opened),
+            Ok(_) => {}
+            Err(error) => {
+                self.control
+                    .fail(Fatal::Unknown(format!("cannot apply the entry at {}: {error}", entry.id())));
+                return;
+            }
         }
         if header.kind == EntryKind::Configuration
             && let Ok(configuration) = entry.view().configuration()
@@ -56,13 +63,13 @@ impl<C: Clock> Batcher<C> {
         self.applied =
             Applied { index: header.index, chain: entry.chain(), next_offset: header.next_offset() };
         self.unsettled_bytes = self.unsettled_bytes.saturating_sub(entry.len_bytes() as u64);
-        self.counters.entries_applied.add(1);
+        self.counters.entries_applied.increment();
     }
 
     fn acknowledge(&mut self, commit: LogIndex) {
         // The closure may not borrow `self`, so replies gather here; the vector is empty and free when nobody waits.
         let mut replies = Vec::new();
-        let producers = &self.producers;
+        let opened = &self.opened;
         self.pending.complete(commit, |index, waiter| match waiter {
             Waiter::Ack(part) => {
                 let kind = if part.duplicate { AckKind::Duplicate } else { AckKind::Written };
@@ -76,7 +83,7 @@ impl<C: Clock> Batcher<C> {
                 replies.push(BatcherReply::Ack { connection: part.connection, run });
             }
             Waiter::Open { connection, request_id } => {
-                replies.push(match producers.after_commit_of_open(index) {
+                replies.push(match opened.iter().find(|opened| opened.index == index) {
                     Some(opened) => BatcherReply::ProducerOpened {
                         connection,
                         request_id,
@@ -92,6 +99,7 @@ impl<C: Clock> Batcher<C> {
                 });
             }
         });
+        self.opened.clear();
         for reply in replies {
             self.reply(reply);
         }

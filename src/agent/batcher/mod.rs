@@ -39,9 +39,9 @@ use crate::base::ids::{Incarnation, LogIndex, NodeId};
 use crate::base::net::Readiness;
 use crate::entry::{BatchAccumulator, BatchLimits, Configuration, Durability};
 use crate::log::HotTail;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Counters};
 use crate::raft::{Raft, Role};
-use crate::stream::Producers;
+use crate::stream::{Opened, Producers};
 
 /// Bounds of one turn and of what may be in flight.
 #[derive(Clone, Copy, Debug)]
@@ -90,24 +90,39 @@ pub struct BatcherSettings {
 }
 
 /// Counters that only the batcher writes.
-#[derive(Clone, Default)]
-pub struct BatcherCounters {
-    /// Batches sealed by this node as leader.
-    pub batches_sealed: Counter,
-    /// Events sealed in them.
-    pub events_sealed: Counter,
-    /// Entries committed and applied.
-    pub entries_applied: Counter,
-    /// Times this node became leader.
-    pub elections_won: Counter,
-    /// Times this node lost leadership.
-    pub leaderships_lost: Counter,
-    /// Messages to a peer dropped because its ring was full (Raft sends them again).
-    pub peer_messages_dropped: Counter,
-    /// Duplicates answered without an append.
-    pub duplicates: Counter,
-    /// Times a late duty cycle of this node restarted its own suspicion.
-    pub self_suspicions: Counter,
+#[derive(Debug)]
+struct BatcherCounters {
+    // Batches sealed by this node as leader.
+    batches_sealed: Counter,
+    // Events sealed in them.
+    events_sealed: Counter,
+    // Entries committed and applied.
+    entries_applied: Counter,
+    // Times this node became leader.
+    elections_won: Counter,
+    // Times this node lost leadership.
+    leaderships_lost: Counter,
+    // Messages to a peer dropped because its ring was full (Raft sends them again).
+    peer_messages_dropped: Counter,
+    // Duplicates answered without an append.
+    duplicates: Counter,
+    // Times a late duty cycle of this node restarted its own suspicion.
+    self_suspicions: Counter,
+}
+
+impl BatcherCounters {
+    pub(super) fn new(counters: &Counters) -> Self {
+        Self {
+            batches_sealed: counters.register("batcher_batches_sealed"),
+            events_sealed: counters.register("batcher_events_sealed"),
+            entries_applied: counters.register("batcher_entries_applied"),
+            elections_won: counters.register("batcher_elections_won"),
+            leaderships_lost: counters.register("batcher_leaderships_lost"),
+            peer_messages_dropped: counters.register("batcher_peer_messages_dropped"),
+            duplicates: counters.register("batcher_duplicates"),
+            self_suspicions: counters.register("batcher_self_suspicions"),
+        }
+    }
 }
 
 /// The agent. See the module.
@@ -145,6 +160,8 @@ pub struct Batcher<C> {
     reads: Vec<status::OpenRead>,
     next_read_token: u64,
     led_before: bool,
+    /// Producers opened by entries just applied, until their answers have left.
+    opened: Vec<Opened>,
 }
 
 impl<C: Clock> Agent for Batcher<C> {
@@ -185,12 +202,6 @@ impl<C: Clock> Agent for Batcher<C> {
 }
 
 impl<C: Clock> Batcher<C> {
-    /// This agent's counters.
-    #[must_use]
-    pub fn counters(&self) -> BatcherCounters {
-        self.counters.clone()
-    }
-
     /// The Raft node, for invariants in the simulator.
     #[must_use]
     pub const fn raft(&self) -> &Raft {
@@ -224,7 +235,7 @@ impl<C: Clock> Batcher<C> {
         // Asleep until a deadline is no lateness; waking up far behind one is.
         let behind_ns = self.timers.next_deadline_ns().map_or(0, |deadline| now_ns.saturating_sub(deadline));
         if behind_ns > self.settings.timers.heartbeat_interval_ns && !self.is_leader() {
-            self.counters.self_suspicions.add(1);
+            self.counters.self_suspicions.increment();
             self.timers.restart_suspicion(now_ns);
         }
     }

@@ -70,7 +70,11 @@ impl Pending {
     /// # Panics
     /// When `index` is committed already: its answer would never leave.
     pub fn add(&mut self, index: LogIndex, waiter: Waiter) {
-        assert!(index >= self.base, "waiter for index {index}, but {} is the first uncommitted one", self.base);
+        assert!(
+            index >= self.base,
+            "waiter for index {index}, but {} is the first uncommitted one",
+            self.base
+        );
         let place = index.since(self.base) as usize;
         while self.slots.len() <= place {
             self.slots.push_back(self.pool.pop().unwrap_or_default());

@@ -3,41 +3,24 @@
 use super::Batcher;
 use super::pending::{AckPart, Waiter};
 use crate::agent::commands::{BatcherReply, BatcherRequest, ConnectionId, PublishChunk};
+use crate::agent::control::Fatal;
 use crate::base::clock::Clock;
-use crate::base::ids::{Epoch, Offset, ProducerId, Sequence};
+use crate::base::ids::{Offset, ProducerId, Sequence};
 use crate::base::limits::EVENT_BYTES_MAX;
-use crate::entry::{EventView, ProducerRef, encode_open_producer, parse_event};
+use crate::entry::{Entry, EventView, ProducerRef, encode_open_producer, parse_event};
 use crate::protocol::client::{AckKind, AckRun, PublishErrorCode, RequestErrorCode};
 use crate::stream::Admit;
-
-/// A producer's run inside the batch that is gathering.
-#[derive(Clone, Copy, Debug)]
-struct StagedProducer {
-    id: ProducerId,
-    epoch: Epoch,
-    next_sequence: Sequence,
-}
 
 /// What belongs to the batch that is gathering but does not stand in its bytes.
 #[derive(Debug, Default)]
 pub(super) struct Staging {
-    producers: Vec<StagedProducer>,
     /// Ack parts with `first_offset` counted from zero within the batch.
     parts: Vec<AckPart>,
     events: u64,
 }
 
 impl Staging {
-    fn find(&self, id: ProducerId) -> Option<StagedProducer> {
-        // At most 64 and usually one or two: a scan beats a map. Newest first.
-        self.producers.iter().rev().find(|staged| staged.id == id).copied()
-    }
-
-    fn note(&mut self, connection: ConnectionId, producer_id: ProducerId, epoch: Epoch, sequence: Sequence) {
-        match self.producers.iter_mut().rev().find(|staged| staged.id == producer_id) {
-            Some(staged) => staged.next_sequence = sequence.next(),
-            None => self.producers.push(StagedProducer { id: producer_id, epoch, next_sequence: sequence.next() }),
-        }
+    fn note(&mut self, connection: ConnectionId, producer_id: ProducerId, sequence: Sequence) {
         match self.parts.last_mut() {
             Some(part)
                 if part.connection == connection
@@ -59,7 +42,6 @@ impl Staging {
     }
 
     fn clear(&mut self) {
-        self.producers.clear();
         self.parts.clear();
         self.events = 0;
     }
@@ -93,7 +75,9 @@ impl<C: Clock> Batcher<C> {
                 BatcherRequest::CommitQuery { connection, request_id, leader_required } => {
                     self.commit_query(connection, request_id, leader_required);
                 }
-                BatcherRequest::Status { connection, request_id } => self.answer_status(connection, request_id),
+                BatcherRequest::Status { connection, request_id } => {
+                    self.answer_status(connection, request_id)
+                }
             }
         }
         work
@@ -129,7 +113,7 @@ impl<C: Clock> Batcher<C> {
 
     fn take_event(&mut self, chunk: &PublishChunk, event: &EventView<'_>) -> Taken {
         let sequence = event.sequence;
-        match self.classify(chunk, sequence) {
+        match self.producers.classify(chunk.producer_id, chunk.epoch, sequence) {
             Admit::Append => return self.stage(chunk, event),
             Admit::Duplicate { offset } => {
                 self.acknowledge_duplicate(chunk, sequence, AckKind::Duplicate, offset);
@@ -138,7 +122,8 @@ impl<C: Clock> Batcher<C> {
                 self.acknowledge_duplicate(chunk, sequence, AckKind::DuplicateOffsetUnknown, Offset::ZERO);
             }
             Admit::DuplicatePending { offset, index } => {
-                self.counters.duplicates.add(1);
+                // The original may still be gathering; then its index is the one that the batch will get.
+                self.counters.duplicates.increment();
                 let part = AckPart {
                     connection: chunk.connection,
                     producer_id: chunk.producer_id,
@@ -165,42 +150,38 @@ impl<C: Clock> Batcher<C> {
         Taken::Yes
     }
 
-    /// The producers' table knows what is appended; what is still gathering is known here.
-    fn classify(&mut self, chunk: &PublishChunk, sequence: Sequence) -> Admit {
-        if let Some(staged) = self.staging.find(chunk.producer_id) {
-            if staged.epoch == chunk.epoch && staged.next_sequence == sequence {
-                return Admit::Append;
-            }
-            // A repeat or a gap behind events of this very batch: seal, so that the table knows them.
-            self.seal_now();
-        }
-        self.producers.classify(chunk.producer_id, chunk.epoch, sequence)
-    }
-
     fn stage(&mut self, chunk: &PublishChunk, event: &EventView<'_>) -> Taken {
         let Some(name) = self.producers.name_of(chunk.producer_id) else {
             self.refuse(chunk, event.sequence, PublishErrorCode::UnknownProducer);
             return Taken::Refused;
         };
-        let is_new = self.staging.find(chunk.producer_id).is_none();
-        if !self.accumulator.fits(event.encoded.len(), is_new.then_some(name.len())) {
+        let producer = ProducerRef { id: chunk.producer_id, epoch: chunk.epoch, name };
+        if !self.accumulator.fits_from(&producer, event.encoded.len()) {
             self.seal_now();
         }
         let Some(name) = self.producers.name_of(chunk.producer_id) else { return Taken::Refused };
         let producer = ProducerRef { id: chunk.producer_id, epoch: chunk.epoch, name };
         if self.accumulator.push(self.now_ns, producer, event.encoded).is_err() {
-            self.refuse(chunk, event.sequence, PublishErrorCode::EventTooLarge { limit_bytes: EVENT_BYTES_MAX as u32 });
+            let limit_bytes = EVENT_BYTES_MAX as u32;
+            self.refuse(chunk, event.sequence, PublishErrorCode::EventTooLarge { limit_bytes });
             return Taken::Refused;
         }
-        self.staging.note(chunk.connection, chunk.producer_id, chunk.epoch, event.sequence);
-        if self.accumulator.event_count() >= self.settings.batch.events_max {
+        self.producers.stage(chunk.producer_id, event.sequence);
+        self.staging.note(chunk.connection, chunk.producer_id, event.sequence);
+        if self.accumulator.is_full() {
             self.seal_now();
         }
         Taken::Yes
     }
 
-    fn acknowledge_duplicate(&mut self, chunk: &PublishChunk, sequence: Sequence, kind: AckKind, offset: Offset) {
-        self.counters.duplicates.add(1);
+    fn acknowledge_duplicate(
+        &mut self,
+        chunk: &PublishChunk,
+        sequence: Sequence,
+        kind: AckKind,
+        offset: Offset,
+    ) {
+        self.counters.duplicates.increment();
         let run = AckRun {
             producer_id: chunk.producer_id,
             first_sequence: sequence,
@@ -249,9 +230,9 @@ impl<C: Clock> Batcher<C> {
         };
         let context = self.seal_context(id);
         let entry = self.accumulator.seal(&context);
-        self.counters.batches_sealed.add(1);
+        self.counters.batches_sealed.increment();
         self.counters.events_sealed.add(u64::from(entry.header().event_count));
-        self.producers.note_appended(&entry.view());
+        self.note_appended(&entry);
         let base = context.base_offset;
         for part in self.staging.parts.drain(..) {
             let part = AckPart { first_offset: base.plus(part.first_offset.0), ..part };
@@ -259,6 +240,13 @@ impl<C: Clock> Batcher<C> {
         }
         self.staging.clear();
         self.append(entry);
+    }
+
+    /// The overlay learns of an entry that this leader appends (or found uncommitted in its log).
+    pub(super) fn note_appended(&mut self, entry: &Entry) {
+        if let Err(error) = self.producers.note_appended(&entry.view()) {
+            self.control.fail(Fatal::Unknown(format!("cannot use the entry at {}: {error}", entry.id())));
+        }
     }
 
     fn open_producer(&mut self, connection: ConnectionId, request_id: u64, name: &str) {
@@ -277,8 +265,9 @@ impl<C: Clock> Batcher<C> {
             self.reply(BatcherReply::NotLeader { connection });
             return;
         };
-        let entry = encode_open_producer(&self.seal_context(id), name);
-        self.producers.note_appended(&entry.view());
+        let entry =
+            encode_open_producer(&self.seal_context(id), name).expect("the dispatcher has checked the name");
+        self.note_appended(&entry);
         self.pending.add(id.index, Waiter::Open { connection, request_id });
         self.append(entry);
     }

@@ -86,7 +86,7 @@ impl<C: Clock> Batcher<C> {
             let changed = ready.role_changed;
             if changed.is_some() && self.led_before && !self.is_leader() {
                 self.led_before = false;
-                self.counters.leaderships_lost.add(1);
+                self.counters.leaderships_lost.increment();
                 self.producers.drop_overlay();
                 self.abandon_clients();
             }
@@ -117,11 +117,11 @@ impl<C: Clock> Batcher<C> {
     /// The uncommitted suffix is this leader's to finish: its producers' overlay is rebuilt from it.
     fn become_leader(&mut self) {
         self.led_before = true;
-        self.counters.elections_won.add(1);
+        self.counters.elections_won.increment();
         self.producers.drop_overlay();
         let mut index = self.applied.index.next();
-        while let Some(entry) = self.hot.get(index) {
-            self.producers.note_appended(&entry.view());
+        while let Some(entry) = self.hot.get(index).cloned() {
+            self.note_appended(&entry);
             index = index.next();
         }
         assert_eq!(index, self.tail.index.next(), "the whole uncommitted suffix is in the hot tail");
@@ -134,7 +134,7 @@ impl<C: Clock> Batcher<C> {
         let Some(port) = self.peers.iter_mut().find(|port| port.id() == to) else { return };
         if port.rings.to_sender.push(SenderCommand::Message(message)).is_err() {
             // Raft repeats what matters; a peer that does not drain its ring is as good as cut off.
-            self.counters.peer_messages_dropped.add(1);
+            self.counters.peer_messages_dropped.increment();
         }
     }
 

@@ -4,7 +4,7 @@ use super::Batcher;
 use crate::agent::commands::{BatcherReply, ConnectionId};
 use crate::base::clock::{Clock, NS_PER_MS};
 use crate::base::ids::Offset;
-use crate::protocol::client::{Counter, NodeRole, PeerState, PeerStatus, StatusReply};
+use crate::protocol::client::{NodeRole, PeerState, PeerStatus, StatusReply};
 use crate::raft::{ProgressState, Role};
 
 /// Open commit queries of one node at a time; beyond it the oldest is answered with 'no leader'.
@@ -74,7 +74,7 @@ impl<C: Clock> Batcher<C> {
             durability: self.durability,
             uptime_ms: self.now_ns.saturating_sub(self.started_ns) / NS_PER_MS,
             version: self.settings.version,
-            counters: self.counter_values(),
+            counters: Vec::new(),
         };
         self.reply(BatcherReply::Status { connection, status: Box::new(status) });
     }
@@ -85,35 +85,15 @@ impl<C: Clock> Batcher<C> {
             PeerStatus {
                 node_id: port.id(),
                 connected: port.connected,
-                next_index: progress.map_or_else(Default::default, |p| p.next_index),
-                match_appended: progress.map_or_else(Default::default, |p| p.appended),
-                match_stable: progress.map_or_else(Default::default, |p| p.stable),
-                state: progress.map_or(PeerState::Unknown, |p| match p.state {
+                next_index: progress.map_or_else(Default::default, |p| p.next()),
+                match_appended: progress.map_or_else(Default::default, |p| p.appended()),
+                match_stable: progress.map_or_else(Default::default, |p| p.stable()),
+                state: progress.map_or(PeerState::Unknown, |p| match p.state() {
                     ProgressState::Probe => PeerState::Probe,
                     ProgressState::Replicate => PeerState::Replicate,
                 }),
             }
         };
         self.peers.iter().map(describe).collect()
-    }
-
-    fn counter_values(&self) -> Vec<Counter<'static>> {
-        let c = &self.counters;
-        [
-            ("batches_sealed", c.batches_sealed.get()),
-            ("events_sealed", c.events_sealed.get()),
-            ("entries_applied", c.entries_applied.get()),
-            ("elections_won", c.elections_won.get()),
-            ("leaderships_lost", c.leaderships_lost.get()),
-            ("peer_messages_dropped", c.peer_messages_dropped.get()),
-            ("duplicates", c.duplicates.get()),
-            ("self_suspicions", c.self_suspicions.get()),
-            ("stalls_to_log_writer", self.rings.to_writer.stalls().get()),
-            ("stalls_to_dispatcher", self.rings.to_dispatcher.stalls().get()),
-            ("stalls_to_delivery", self.rings.to_delivery.stalls().get()),
-        ]
-        .into_iter()
-        .map(|(name, value)| Counter { name, value })
-        .collect()
     }
 }

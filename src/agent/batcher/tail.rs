@@ -10,7 +10,8 @@ use crate::base::clock::Clock;
 use crate::base::ids::{EntryId, LogIndex, Offset};
 use crate::entry::{BatchAccumulator, Configuration, Entry, SealContext, encode_noop};
 use crate::log::{HotTail, StoredHardState};
-use crate::raft::{LogOp, Raft, RaftConfig, Restored};
+use crate::metrics::Counters;
+use crate::raft::{LogOp, LogView, Raft, RaftConfig, Restored};
 use crate::stream::Producers;
 
 /// What the next entry continues from.
@@ -61,13 +62,11 @@ impl<C: Clock> Batcher<C> {
         clock: C,
         mut rings: BatcherRings,
         control: Control,
+        counters: &Counters,
     ) -> Self {
         let last = start.restored.log.last_id().index;
-        let config = RaftConfig {
-            id: settings.node_id,
-            inflight_entries_limit: 1024,
-            inflight_bytes_limit: 8 << 20,
-        };
+        let config =
+            RaftConfig { id: settings.node_id, inflight_entries_limit: 1024, inflight_bytes_limit: 8 << 20 };
         let mut tail = TailState {
             index: start.applied_index,
             chain: start.applied_chain,
@@ -108,7 +107,7 @@ impl<C: Clock> Batcher<C> {
             peers,
             rings,
             control,
-            counters: BatcherCounters::default(),
+            counters: BatcherCounters::new(counters),
             log_backlog: std::collections::VecDeque::new(),
             reply_backlog: std::collections::VecDeque::new(),
             open_chunk: None,
@@ -118,6 +117,7 @@ impl<C: Clock> Batcher<C> {
             reads: Vec::new(),
             next_read_token: 1,
             led_before: false,
+            opened: Vec::new(),
             settings,
         }
     }

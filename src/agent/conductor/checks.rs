@@ -10,7 +10,11 @@ use crate::protocol::peer::{KnownPeer, PeerExpectation, PeerHello};
 pub(super) type Refusal = (RefuseCode, String);
 
 /// Checks a peer's hello against what this node knows.
-pub(super) fn check_peer(settings: &ConductorSettings, pins: &Pins, hello: &PeerHello) -> Result<Agreed, Refusal> {
+pub(super) fn check_peer(
+    settings: &ConductorSettings,
+    pins: &Pins,
+    hello: &PeerHello,
+) -> Result<Agreed, Refusal> {
     let expectation = PeerExpectation {
         offer: ProtocolOffer::OURS,
         cluster_id: settings.cluster_id,
@@ -31,8 +35,12 @@ pub(super) fn check_peer(settings: &ConductorSettings, pins: &Pins, hello: &Peer
 fn explain(settings: &ConductorSettings, hello: &PeerHello, code: RefuseCode) -> String {
     let (node, from) = (settings.node_id, hello.from);
     match code {
-        RefuseCode::WrongCluster => format!("node {node} belongs to cluster {}, not yours", settings.cluster_id),
-        RefuseCode::WrongNode => format!("this is node {node}, you dialled {}; check the `nodes` list", hello.to),
+        RefuseCode::WrongCluster => {
+            format!("node {node} belongs to cluster {}, not yours", settings.cluster_id)
+        }
+        RefuseCode::WrongNode => {
+            format!("this is node {node}, you dialled {}; check the `nodes` list", hello.to)
+        }
         RefuseCode::UnknownGroup => "this node has no such group".to_owned(),
         RefuseCode::UnknownMember => format!("node {from} is no member of this cluster"),
         RefuseCode::IncarnationMismatch => format!(
@@ -74,6 +82,7 @@ pub(super) fn check_client(
         let text = format!("this node belongs to cluster {}", settings.cluster_id);
         return Err((RefuseCode::WrongCluster, text));
     }
-    negotiate(ProtocolOffer::OURS, offer)
-        .ok_or_else(|| (RefuseCode::ProtocolRange, "no protocol version in common; upgrade the client".to_owned()))
+    negotiate(ProtocolOffer::OURS, offer).ok_or_else(|| {
+        (RefuseCode::ProtocolRange, "no protocol version in common; upgrade the client".to_owned())
+    })
 }

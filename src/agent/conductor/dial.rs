@@ -31,7 +31,13 @@ pub(super) struct Dial {
 
 impl Dial {
     pub(super) const fn new(peer: NodeId, address: SocketAddr) -> Self {
-        Self { peer, address, state: State::Waiting { until_ns: 0 }, backoff_ns: BACKOFF_MIN_NS, told: String::new() }
+        Self {
+            peer,
+            address,
+            state: State::Waiting { until_ns: 0 },
+            backoff_ns: BACKOFF_MIN_NS,
+            told: String::new(),
+        }
     }
 
     /// True when this refusal is news, so that a standing one is logged once.
@@ -84,7 +90,7 @@ impl<N: Net> Conductor<N> {
                 continue;
             }
             work += 1;
-            self.counters.dials.add(1);
+            self.counters.dials.increment();
             let peer = dial.peer;
             match self.net.connect(dial.address) {
                 Ok(stream) => {

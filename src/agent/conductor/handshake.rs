@@ -102,7 +102,7 @@ impl<N: Net> Conductor<N> {
             }
         }
         if handshake.deadline_ns <= self.now_ns {
-            self.counters.timed_out.add(1);
+            self.counters.timed_out.increment();
             return self.close(handshake);
         }
         self.handshakes[slot] = Some(handshake);
@@ -113,7 +113,9 @@ impl<N: Net> Conductor<N> {
         match handshake.stage {
             Stage::Connecting { peer } => self.say_hello(handshake, peer),
             Stage::AwaitReplyPin { .. } | Stage::AwaitPin { .. } => Outcome::Waiting,
-            Stage::AwaitReply { .. } | Stage::AwaitPeerHello | Stage::AwaitClientHello => self.listen(handshake),
+            Stage::AwaitReply { .. } | Stage::AwaitPeerHello | Stage::AwaitClientHello => {
+                self.listen(handshake)
+            }
         }
     }
 
@@ -195,15 +197,19 @@ impl<N: Net> Conductor<N> {
         };
         let heard = if matches!(handshake.stage, Stage::AwaitClientHello) {
             match ClientMessage::decode(frame) {
-                Ok(ClientMessage::Hello(hello)) => check_client(&self.settings, hello.cluster_id, hello.offer)
-                    .map(|agreed| Heard::Client(hello.purpose, agreed))
-                    .map_err(Outcome::Refuse),
+                Ok(ClientMessage::Hello(hello)) => {
+                    check_client(&self.settings, hello.cluster_id, hello.offer)
+                        .map(|agreed| Heard::Client(hello.purpose, agreed))
+                        .map_err(Outcome::Refuse)
+                }
                 Ok(_) => Err(malformed("the first frame must be a hello".to_owned())),
                 Err(error) => Err(malformed(error.to_string())),
             }
         } else {
             match (&handshake.stage, decode_peer_frame(frame)) {
-                (Stage::AwaitPeerHello, Ok(PeerFrame::Hello(hello))) => self.heard_hello(&hello).map(Heard::Peer),
+                (Stage::AwaitPeerHello, Ok(PeerFrame::Hello(hello))) => {
+                    self.heard_hello(&hello).map(Heard::Peer)
+                }
                 (Stage::AwaitReply { peer }, Ok(PeerFrame::HelloReply(reply))) => {
                     self.heard_reply(*peer, &reply).map(Heard::Peer)
                 }
@@ -237,7 +243,7 @@ impl<N: Net> Conductor<N> {
     }
 
     fn dial_refused(&mut self, peer: NodeId, text: &str) -> Outcome {
-        self.counters.refused.add(1);
+        self.counters.refused.increment();
         let now_ns = self.now_ns;
         if let Some(dial) = self.dial_of(peer) {
             if dial.tell_refusal(text) {
@@ -326,13 +332,19 @@ impl<N: Net> Conductor<N> {
         Outcome::Over
     }
 
-    fn welcome_client(&mut self, handshake: &mut Handshake<N::Stream>, purpose: Purpose, agreed: Agreed) -> Outcome {
+    fn welcome_client(
+        &mut self,
+        handshake: &mut Handshake<N::Stream>,
+        purpose: Purpose,
+        agreed: Agreed,
+    ) -> Outcome {
         if !self.rings.gauge.try_enter(self.settings.connections_limit) {
             let text = "too many client connections; raise limits.connections_max or close some".to_owned();
             return Outcome::Refuse((RefuseCode::TooManyConnections, text));
         }
         let Some((stream, leftover)) = self.take_socket(handshake) else { return Outcome::Over };
-        let new = NewClient { stream, purpose, protocol: agreed.protocol, features: agreed.features, leftover };
+        let new =
+            NewClient { stream, purpose, protocol: agreed.protocol, features: agreed.features, leftover };
         let ring = match purpose {
             Purpose::Subscriber => &mut self.rings.to_delivery,
             Purpose::Publisher | Purpose::Control => &mut self.rings.to_dispatcher,
@@ -357,9 +369,9 @@ impl<N: Net> Conductor<N> {
     }
 
     fn refuse(&mut self, mut handshake: Handshake<N::Stream>, (code, text): &Refusal) -> usize {
-        self.counters.refused.add(1);
+        self.counters.refused.increment();
         if *code == RefuseCode::Malformed {
-            self.counters.malformed.add(1);
+            self.counters.malformed.increment();
         }
         let group = self.settings.group;
         if let Some(connection) = handshake.connection.as_mut() {

@@ -24,7 +24,7 @@ use crate::base::ids::{ClusterId, GroupId, Incarnation, NodeId};
 use crate::base::net::{Net, Readiness, Token};
 use crate::base::prng::Prng;
 use crate::entry::Durability;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Counters};
 
 use self::dial::Dial;
 use self::handshake::Handshake;
@@ -65,18 +65,30 @@ impl ConductorSettings {
 }
 
 /// Counters that only the conductor writes.
-#[derive(Clone, Default)]
-pub struct ConductorCounters {
-    /// Connections accepted on either port.
-    pub accepted: Counter,
-    /// Handshakes refused for what was said.
-    pub refused: Counter,
-    /// Handshakes that took too long (half-open connections).
-    pub timed_out: Counter,
-    /// Bytes that were no hello.
-    pub malformed: Counter,
-    /// Dials begun.
-    pub dials: Counter,
+#[derive(Debug)]
+struct ConductorCounters {
+    // Connections accepted on either port.
+    accepted: Counter,
+    // Handshakes refused for what was said.
+    refused: Counter,
+    // Handshakes that took too long (half-open connections).
+    timed_out: Counter,
+    // Bytes that were no hello.
+    malformed: Counter,
+    // Dials begun.
+    dials: Counter,
+}
+
+impl ConductorCounters {
+    fn new(counters: &Counters) -> Self {
+        Self {
+            accepted: counters.register("conductor_accepted"),
+            refused: counters.register("conductor_refused"),
+            timed_out: counters.register("conductor_timed_out"),
+            malformed: counters.register("conductor_malformed"),
+            dials: counters.register("conductor_dials"),
+        }
+    }
 }
 
 const PEER_LISTENER: Token = Token(0);
@@ -165,6 +177,7 @@ impl<N: Net> Conductor<N> {
         pins: Pins,
         rings: ConductorRings<N::Stream>,
         control: Control,
+        counters: &Counters,
     ) -> std::io::Result<Self> {
         net.register_listener(&mut peer_listener, PEER_LISTENER)?;
         net.register_listener(&mut client_listener, CLIENT_LISTENER)?;
@@ -177,22 +190,18 @@ impl<N: Net> Conductor<N> {
             prng: Prng::new(settings.seed),
             rings,
             control,
-            counters: ConductorCounters::default(),
+            counters: ConductorCounters::new(counters),
             now_ns: 0,
             accept_again_ns: None,
             settings,
         })
     }
 
-    /// This agent's counters.
-    #[must_use]
-    pub fn counters(&self) -> ConductorCounters {
-        self.counters.clone()
-    }
-
     fn take_notices(&mut self) -> usize {
         let mut work = 0;
-        while let Some(ConductorNotice::PinDecided { peer, incarnation, accepted }) = self.rings.from_batcher.pop() {
+        while let Some(ConductorNotice::PinDecided { peer, incarnation, accepted }) =
+            self.rings.from_batcher.pop()
+        {
             work += 1;
             if accepted {
                 self.pins.insert(peer, incarnation);
@@ -228,7 +237,7 @@ impl<N: Net> Conductor<N> {
             match self.net.accept(&mut self.listeners[place].0) {
                 Ok((stream, _address)) => {
                     work += 1;
-                    self.counters.accepted.add(1);
+                    self.counters.accepted.increment();
                     self.begin_inbound(port, stream);
                 }
                 Err(error) => {

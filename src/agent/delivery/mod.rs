@@ -17,7 +17,7 @@ use super::rings::{DeliveryNotice, DeliveryRings};
 use crate::base::ids::{GroupId, LogIndex, NodeId, Offset, Term};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::net::{Net, NetStream, Readiness, Token};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Counters};
 use crate::protocol::client::{
     ClientMessage, CommitAnswer, GoodbyeReason, RequestErrorCode, ServerMessage, Subscribe, SubscribeFrom,
     SubscriptionError, SubscriptionErrorCode,
@@ -59,16 +59,27 @@ impl Default for DeliveryLimits {
 }
 
 /// Counters that only delivery writes.
-#[derive(Clone, Default)]
-pub struct DeliveryCounters {
-    /// Subscriptions begun.
-    pub subscriptions: Counter,
-    /// Entries queued for subscribers.
-    pub entries_delivered: Counter,
-    /// Reads of the log for subscribers that were behind the window.
-    pub cold_reads: Counter,
-    /// Subscribers closed for what they sent.
-    pub subscribers_refused: Counter,
+#[derive(Debug)]
+struct DeliveryCounters {
+    // Subscriptions begun.
+    subscriptions: Counter,
+    // Entries queued for subscribers.
+    entries_delivered: Counter,
+    // Reads of the log for subscribers that were behind the window.
+    cold_reads: Counter,
+    // Subscribers closed for what they sent.
+    subscribers_refused: Counter,
+}
+
+impl DeliveryCounters {
+    fn new(counters: &Counters) -> Self {
+        Self {
+            subscriptions: counters.register("delivery_subscriptions"),
+            entries_delivered: counters.register("delivery_entries_delivered"),
+            cold_reads: counters.register("delivery_cold_reads"),
+            subscribers_refused: counters.register("delivery_subscribers_refused"),
+        }
+    }
 }
 
 struct Subscriber<S> {
@@ -107,7 +118,9 @@ impl<N: Net> Agent for Delivery<N> {
         work += self.take_notices();
         let cold = self.take_cold_reads();
         for event in readiness {
-            if let Some(subscriber) = self.subscribers.get_mut(event.token.0 as usize).and_then(Option::as_mut) {
+            if let Some(subscriber) =
+                self.subscribers.get_mut(event.token.0 as usize).and_then(Option::as_mut)
+            {
                 subscriber.connection.note(event);
             }
         }
@@ -131,7 +144,13 @@ impl<N: Net> Agent for Delivery<N> {
 
 impl<N: Net> Delivery<N> {
     /// An agent without subscribers.
-    pub fn new(net: N, welcome: Welcome, limits: DeliveryLimits, rings: DeliveryRings<N::Stream>) -> Self {
+    pub fn new(
+        net: N,
+        welcome: Welcome,
+        limits: DeliveryLimits,
+        rings: DeliveryRings<N::Stream>,
+        counters: &Counters,
+    ) -> Self {
         Self {
             net,
             welcome,
@@ -147,14 +166,8 @@ impl<N: Net> Delivery<N> {
             leader: None,
             term: Term::ZERO,
             deadline_ns: None,
-            counters: DeliveryCounters::default(),
+            counters: DeliveryCounters::new(counters),
         }
-    }
-
-    /// This agent's counters.
-    #[must_use]
-    pub fn counters(&self) -> DeliveryCounters {
-        self.counters.clone()
     }
 
     fn take_subscribers(&mut self) -> usize {
@@ -179,9 +192,11 @@ impl<N: Net> Delivery<N> {
             return;
         }
         let (leader, term, group) = (self.leader, self.term, self.welcome.group);
-        let reply = welcome_reply(&self.welcome, &self.client_limits, new.protocol, new.features, leader, term);
+        let reply =
+            welcome_reply(&self.welcome, &self.client_limits, new.protocol, new.features, leader, term);
         connection.outbox.push_with(|out| reply.encode(group, out));
-        self.subscribers[slot as usize] = Some(Subscriber { connection, subscriptions: Vec::new(), closing: false });
+        self.subscribers[slot as usize] =
+            Some(Subscriber { connection, subscriptions: Vec::new(), closing: false });
     }
 
     fn take_notices(&mut self) -> usize {
@@ -222,7 +237,9 @@ impl<N: Net> Delivery<N> {
     fn take_cold_read(&mut self, reply: ColdReadReply) {
         let Some((slot, id)) = self.reads.remove(&reply.key) else { return };
         let Some(subscriber) = self.subscribers[slot as usize].as_mut() else { return };
-        let Some(place) = subscriber.subscriptions.iter().position(|s| s.id == id && s.cold == Some(reply.key)) else {
+        let Some(place) =
+            subscriber.subscriptions.iter().position(|s| s.id == id && s.cold == Some(reply.key))
+        else {
             return;
         };
         let group = self.welcome.group;
@@ -279,7 +296,7 @@ impl<N: Net> Delivery<N> {
     }
 
     fn refuse(&mut self, subscriber: &mut Subscriber<N::Stream>, reason: &str) {
-        self.counters.subscribers_refused.add(1);
+        self.counters.subscribers_refused.increment();
         tracing::warn!("closing subscriber {}: {reason}", subscriber.connection.stream.peer_label());
         let goodbye = ServerMessage::Goodbye { reason: GoodbyeReason::ProtocolViolation, text: reason };
         let group = self.welcome.group;
@@ -303,7 +320,9 @@ impl<N: Net> Delivery<N> {
             .is_some()
         {
             let unread = subscriber.connection.inbox.unread();
-            let Some((frame, consumed)) = split_frame(unread).map_err(|error| error.to_string())? else { break };
+            let Some((frame, consumed)) = split_frame(unread).map_err(|error| error.to_string())? else {
+                break;
+            };
             let message = ClientMessage::decode(frame).map_err(|error| error.to_string())?;
             let answer = match message {
                 ClientMessage::Ping { request_id } => Some(ServerMessage::Pong { request_id }),
@@ -339,18 +358,29 @@ impl<N: Net> Delivery<N> {
         Ok(())
     }
 
-    fn subscribe<'a>(&self, subscriptions: &mut Vec<Subscription>, wish: &Subscribe<'a>) -> ServerMessage<'a> {
+    fn subscribe<'a>(
+        &self,
+        subscriptions: &mut Vec<Subscription>,
+        wish: &Subscribe<'a>,
+    ) -> ServerMessage<'a> {
         let id = wish.subscription;
-        let refuse = |code, text| ServerMessage::SubscriptionError(SubscriptionError { subscription: id, code, text });
+        let refuse =
+            |code, text| ServerMessage::SubscriptionError(SubscriptionError { subscription: id, code, text });
         if subscriptions.iter().any(|s| s.id == id) {
-            return refuse(SubscriptionErrorCode::DuplicateSubscription, "this number is in use on this connection");
+            return refuse(
+                SubscriptionErrorCode::DuplicateSubscription,
+                "this number is in use on this connection",
+            );
         }
         if subscriptions.len() >= self.limits.subscriptions_limit {
             return refuse(SubscriptionErrorCode::TooManySubscriptions, "open another connection");
         }
         let filter = if wish.filter.is_empty() { "*" } else { wish.filter };
         let Ok(filter) = TopicFilter::parse(filter) else {
-            return refuse(SubscriptionErrorCode::BadFilter, "a filter is a topic, or a prefix ending in '*'");
+            return refuse(
+                SubscriptionErrorCode::BadFilter,
+                "a filter is a topic, or a prefix ending in '*'",
+            );
         };
         let commit_index = self.rings.commit_tail.commit_index();
         let last_offset = Offset(self.rings.commit_tail.last_offset());
@@ -359,7 +389,7 @@ impl<N: Net> Delivery<N> {
             SubscribeFrom::Latest => last_offset.next(),
             SubscribeFrom::Offset(offset) => offset.max(Offset(1)),
         };
-        self.counters.subscriptions.add(1);
+        self.counters.subscriptions.increment();
         subscriptions.push(Subscription::new(id, start_offset, filter, i64::from(wish.credit_bytes)));
         ServerMessage::Subscribed {
             subscription: id,
@@ -402,7 +432,7 @@ impl<N: Net> Delivery<N> {
                         self.next_key += 1;
                         subscription.cold = Some(key);
                         self.reads.insert(key, (slot, subscription.id));
-                        self.counters.cold_reads.add(1);
+                        self.counters.cold_reads.increment();
                     } else {
                         self.deadline_ns = Some(now_ns + crate::base::clock::NS_PER_MS);
                     }

@@ -79,10 +79,13 @@ impl Subscription {
         if entry.header().kind != EntryKind::Events {
             return false;
         }
-        if self.filter.matches_all() {
+        if self.filter == TopicFilter::All {
             return true;
         }
-        entry.view().events().is_ok_and(|events| events.iter().any(|event| self.filter.matches(event.topic)))
+        entry
+            .view()
+            .events()
+            .is_ok_and(|events| events.iter().any(|(_, event)| self.filter.matches(event.topic)))
     }
 }
 
@@ -177,7 +180,11 @@ fn queue(subscription: &mut Subscription, gathered: Gathered, outbox: &mut OutQu
 }
 
 /// At the end: says how far everything was looked through, unless the client can tell from what it got.
-fn tell_progress(subscription: &mut Subscription, outbox: &mut OutQueue<Entry>, target: &Target) -> Option<u64> {
+fn tell_progress(
+    subscription: &mut Subscription,
+    outbox: &mut OutQueue<Entry>,
+    target: &Target,
+) -> Option<u64> {
     let looked_through = subscription.next_offset.prev().min(target.last_offset);
     if looked_through <= subscription.told_offset {
         return None;

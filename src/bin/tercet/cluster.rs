@@ -65,7 +65,11 @@ impl Cluster {
             .ports
             .iter()
             .zip(1..)
-            .map(|((client, peer), id)| NodeAddresses { id: NodeId(id), client: local(*client), peer: local(*peer) })
+            .map(|((client, peer), id)| NodeAddresses {
+                id: NodeId(id),
+                client: local(*client),
+                peer: local(*peer),
+            })
             .collect();
         let mut nodes = Vec::new();
         for own in &addresses {
@@ -154,10 +158,13 @@ impl NodeProcess {
         if ready.recv_timeout(left).is_ok() {
             return Ok(());
         }
-        let code = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()).and_then(|s| s.code());
+        let code =
+            self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()).and_then(|s| s.code());
         let log = self.log.as_ref().map_or_else(String::new, |log| format!("; see {}", log.display()));
         match code {
-            Some(code) => Err(Failure::new(code as u8, format!("node {} ended with exit code {code}{log}", self.id))),
+            Some(code) => {
+                Err(Failure::new(code as u8, format!("node {} ended with exit code {code}{log}", self.id)))
+            }
             None => Err(Failure::new(FAILED, format!("node {} is not ready in time{log}", self.id))),
         }
     }

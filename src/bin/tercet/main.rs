@@ -1,6 +1,7 @@
 //! The `tercet` command line: results on stdout, logs and progress on stderr, exit codes as documented in the README.
 
 mod args;
+mod bench;
 mod cluster;
 mod demo;
 mod dev;
@@ -12,7 +13,6 @@ mod output;
 mod publish;
 mod status;
 mod subscribe;
-mod bench;
 
 use std::process::ExitCode;
 

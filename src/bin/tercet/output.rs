@@ -7,7 +7,11 @@ use tracing_subscriber::EnvFilter;
 /// Logs on stderr; `TERCET_LOG` filters them (default: info).
 pub fn init_logging() {
     let filter = EnvFilter::try_from_env("TERCET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .try_init();
 }
 
 /// One JSON object on a line of its own.
