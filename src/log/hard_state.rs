@@ -114,7 +114,8 @@ impl StoredHardState {
         reader.take(6)?;
         let claimed = EntryId::new(Term(reader.u64()?), LogIndex(reader.u64()?));
         let boot_id_hash = reader.u64()?;
-        let in_range = [number, term.0, claimed.term.0, claimed.index.0].iter().all(|&value| value <= COUNTER_MAX);
+        let in_range =
+            [number, term.0, claimed.term.0, claimed.index.0].iter().all(|&value| value <= COUNTER_MAX);
         if pin_count > NODES_MAX || !in_range {
             return Ok(None);
         }
@@ -170,7 +171,11 @@ impl<F: DiskFile> HardStateFile<F> {
     ///
     /// # Errors
     /// As the disk says.
-    pub fn create<D: Disk<File = F>>(disk: &D, path: &Path, state: &StoredHardState) -> Result<Self, DiskError> {
+    pub fn create<D: Disk<File = F>>(
+        disk: &D,
+        path: &Path,
+        state: &StoredHardState,
+    ) -> Result<Self, DiskError> {
         let file = disk.create(path, 2 * BLOCK_BYTES)?;
         let mut hard_state = Self { file, number: 0 };
         // Both slots, so that one flipped bit never leaves a node without.

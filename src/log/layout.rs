@@ -351,7 +351,9 @@ mod tests {
     #[test]
     fn only_exact_names_are_segments() {
         assert_eq!(parse_segment_name(&segment_name(0xab)), Some(0xab));
-        for name in ["seg-1.log", "seg-00000000000000AB.log", "seg-00000000000000ab.log.tmp", "spare", "seg-.log"] {
+        for name in
+            ["seg-1.log", "seg-00000000000000AB.log", "seg-00000000000000ab.log.tmp", "spare", "seg-.log"]
+        {
             assert_eq!(parse_segment_name(name), None, "{name}");
         }
     }

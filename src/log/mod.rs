@@ -42,9 +42,6 @@ mod store;
 pub mod table;
 mod verify;
 
-#[cfg(test)]
-mod tests;
-
 pub use disk::{Disk, DiskError, DiskErrorKind, DiskFile, Lock, Mapping};
 pub use error::{Corruption, LogError};
 pub use hard_state::StoredHardState;

@@ -80,7 +80,8 @@ impl<D: Disk> LogStore<D> {
         stored.claimed_tail = before.max(claimed).filter(|claimed| *claimed > survey.tail.id);
         let recovered = recovered(identity, &survey, &stored);
         let cut = survey.report.cut.is_some();
-        let last_seq = survey.live.iter().map(|live| &live.segment).chain(&survey.dead).map(|s| s.seq()).max();
+        let last_seq =
+            survey.live.iter().map(|live| &live.segment).chain(&survey.dead).map(|s| s.seq()).max();
         let mut store = Self {
             disk,
             group_dir,

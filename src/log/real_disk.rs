@@ -117,7 +117,8 @@ impl DiskFile for RealFile {
     }
 
     fn map(&self) -> Result<Option<Mapping>, DiskError> {
-        let raw = MmapOptions::new().map_raw_read_only(&self.file).map_err(|error| self.error("map", error))?;
+        let raw =
+            MmapOptions::new().map_raw_read_only(&self.file).map_err(|error| self.error("map", error))?;
         Ok(Some(Mapping::new(raw)))
     }
 

@@ -9,9 +9,7 @@ use super::error::{Corruption, LogError};
 use super::layout::{self, BLOCK_BYTES, SegmentHeader, Slot};
 use super::scanner::{Looked, Rest, Runs, Scanner, Tail};
 use super::segment::{Published, Segment};
-use super::table::{
-    Found, HeaderVerdict, Standing, Verdict, decide_entry, decide_header, decide_slots,
-};
+use super::table::{Found, HeaderVerdict, Standing, Verdict, decide_entry, decide_header, decide_slots};
 use crate::base::ids::{ClusterId, EntryId, GroupId, LogIndex};
 use crate::entry::EntryView;
 
@@ -99,7 +97,8 @@ impl<D: Disk> Place<'_, D> {
         report.superseded = dead.len();
         report.watermark = last.slot.flushed_index;
         let commit_hint = live.iter().map(|live| live.slot.commit_hint).max().unwrap_or_default();
-        let mut walk = Walk { tail: Tail::START, runs: Runs::default(), last_log_time_ns: 0, report, visitor };
+        let mut walk =
+            Walk { tail: Tail::START, runs: Runs::default(), last_log_time_ns: 0, report, visitor };
         for (at, current) in live.iter().enumerate() {
             let limit = live.get(at + 1).map(|next| next.segment.base_index());
             walk.enter(current.segment.header(), current.segment.path())?;
@@ -132,14 +131,18 @@ impl<D: Disk> Place<'_, D> {
         let file = self.disk.open(&path, self.repair)?;
         let mut head = [[0; 96]; 3];
         for (block, bytes) in head.iter_mut().enumerate() {
-            read_head(&file, block as u64 * BLOCK_BYTES, bytes)
-                .map_err(|error| corrupt(&path, block as u64 * BLOCK_BYTES, LogIndex::ZERO, None, error.to_string()))?;
+            read_head(&file, block as u64 * BLOCK_BYTES, bytes).map_err(|error| {
+                corrupt(&path, block as u64 * BLOCK_BYTES, LogIndex::ZERO, None, error.to_string())
+            })?;
         }
         let found = SegmentHeader::decode(&head[0]);
         let header = match decide_header(found, seq, file.len_bytes()?, self.cluster_id, self.group) {
             HeaderVerdict::Use(header) => header,
             HeaderVerdict::RefuseVersion(version) => {
-                return Err(LogError::Unknown { file: path, what: format!("segment format version {version}") });
+                return Err(LogError::Unknown {
+                    file: path,
+                    what: format!("segment format version {version}"),
+                });
             }
             HeaderVerdict::OtherCluster => return Err(LogError::Foreign { file: path, what: "cluster" }),
             HeaderVerdict::OtherGroup => return Err(LogError::Foreign { file: path, what: "group" }),
@@ -276,7 +279,9 @@ impl Walk<'_> {
             Ok(Looked::Whole(view)) => {
                 (Found::Stale, format!("{} lies here, which does not continue the log", view.header().id()))
             }
-            Ok(Looked::DamagedBody(header, error)) => (Found::DamagedBody, format!("{}: {error}", header.id())),
+            Ok(Looked::DamagedBody(header, error)) => {
+                (Found::DamagedBody, format!("{}: {error}", header.id()))
+            }
             Ok(Looked::DamagedHeader(error)) => (Found::DamagedHeader, error.to_string()),
             Ok(Looked::Unsupported(error)) => (Found::Unsupported, error.to_string()),
             Ok(Looked::Zero) => (Found::Blank, "nothing but zeros".to_owned()),

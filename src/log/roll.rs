@@ -42,7 +42,10 @@ impl<D: Disk> LogStore<D> {
     /// When `first_removed` is the first entry of the log or `generation` does not grow: bugs of the caller.
     pub fn truncate_from(&mut self, first_removed: LogIndex, generation: u64) -> Result<(), LogError> {
         self.check()?;
-        assert!(first_removed > LogIndex(1), "the first entry is the cluster's configuration and never conflicts");
+        assert!(
+            first_removed > LogIndex(1),
+            "the first entry is the cluster's configuration and never conflicts"
+        );
         assert!(generation > self.generation, "generations grow");
         let staged_first = self.written.id.index.next();
         let kept = usize::try_from(first_removed.since(staged_first)).unwrap_or(usize::MAX);
@@ -74,7 +77,9 @@ impl<D: Disk> LogStore<D> {
     fn tail_before(&self, first_removed: LogIndex) -> Result<Tail, LogError> {
         let kept = first_removed.prev();
         let holds = |live: &&Live<D::File>| live.segment.base_index() <= kept;
-        let Some(live) = self.live.iter().rev().find(holds) else { unreachable!("the log starts at index 1") };
+        let Some(live) = self.live.iter().rev().find(holds) else {
+            unreachable!("the log starts at index 1")
+        };
         let segment = &*live.segment;
         let mut tail = Tail::before(segment.header());
         if let Some(point) = segment.point_for_index(kept) {
@@ -147,10 +152,13 @@ impl<D: Disk> LogStore<D> {
         let commit_hint = self.commit_hint;
         // A first segment that is torn before its first entry has nothing to seal.
         let Some(old) = self.live[..kept].last_mut() else { return Ok(()) };
+        // Where the cut lies at the start of an empty segment, which goes, `at` tells a position in that one.
+        let published = old.segment.published();
+        let whole = published.last_index == at.id.index;
         let slot = Slot {
             number: old.slot.number + 1,
             flushed_index: at.id.index,
-            end_position: at.end_position,
+            end_position: if whole { published.end_position } else { at.end_position },
             chain: at.chain,
             commit_hint,
             next_seq: Some(next_seq),

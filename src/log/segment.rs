@@ -136,7 +136,10 @@ impl<F: DiskFile> Segment<F> {
     /// # Panics
     /// When it would move back.
     pub(super) fn publish(&self, to: Published) {
-        assert!(to.end_position >= self.end_position.load(Ordering::Relaxed), "a published tail never moves back");
+        assert!(
+            to.end_position >= self.end_position.load(Ordering::Relaxed),
+            "a published tail never moves back"
+        );
         self.end_position.store(to.end_position, Ordering::Release);
         self.next_offset.store(to.next_offset.0, Ordering::Release);
         self.last_index.store(to.last_index.0, Ordering::Release);

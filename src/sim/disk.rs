@@ -378,7 +378,12 @@ impl SimDisk {
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let state = self.state.lock();
-        state.names.iter().filter(|(_, node)| matches!(node, Node::File(_))).map(|(path, _)| path.clone()).collect()
+        state
+            .names
+            .iter()
+            .filter(|(_, node)| matches!(node, Node::File(_)))
+            .map(|(path, _)| path.clone())
+            .collect()
     }
 
     /// A file's bytes as a read would see them; empty when it is missing.
@@ -398,7 +403,9 @@ impl SimDisk {
     /// When there is no such file.
     pub fn poke(&self, path: &Path, position: u64, bytes: &[u8]) {
         let mut state = self.state.lock();
-        let Some(Node::File(inode)) = state.names.get(path).copied() else { panic!("no file {}", path.display()) };
+        let Some(Node::File(inode)) = state.names.get(path).copied() else {
+            panic!("no file {}", path.display())
+        };
         let inode = &mut state.inodes[inode];
         inode.write(position, bytes, true);
         inode.sync();
@@ -585,7 +592,10 @@ impl Disk for SimDisk {
             return Err(failure("list", dir, ENOENT));
         }
         let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(inside.filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned()).collect())
+        Ok(inside
+            .filter_map(|path| path.file_name())
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect())
     }
 
     fn create_dir_all(&self, dir: &Path) -> Result<(), DiskError> {
