@@ -310,7 +310,8 @@ fn good_header(lab: &Lab) -> SegmentHeader {
 
 #[test]
 fn header_rows() {
-    let rows: [(&str, fn(&Lab)); 5] = [
+    type Damage = fn(&Lab);
+    let rows: [(&str, Damage); 5] = [
         ("damaged", |lab| lab.disk.flip_bit(&segment_path(1), 50, 0)),
         ("version", |lab| lab.disk.poke(&segment_path(1), 8, &[2])),
         ("cluster", |lab| {
