@@ -135,7 +135,11 @@ impl<D: Disk> LogStore<D> {
         for at in 1..self.live.len() {
             let next = *self.live[at].segment.header();
             let live = &mut self.live[at - 1];
-            if live.slot.next_seq == Some(next.seq) {
+            // Before a file goes, the seal that no longer names it is written again even if it reads right: after a
+            // failed sync it may be right in the cache only.
+            let between = live.segment.seq()..next.seq;
+            let dead_between = self.doomed.iter().any(|dead| between.contains(&dead.seq()));
+            if live.slot.next_seq == Some(next.seq) && !dead_between {
                 continue;
             }
             let slot = Slot {

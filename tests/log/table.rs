@@ -7,7 +7,7 @@ use tercet::base::ids::{ClusterId, EntryId, LogIndex, Term};
 use tercet::entry::Entry;
 use tercet::log::layout::{ENTRIES_POSITION, SegmentHeader, Slot};
 use tercet::log::table::{Found, Standing, Verdict, decide_entry};
-use tercet::log::{Disk, IDLE_WATERMARK_NS, LogError, LogOptions, LogStore, verify};
+use tercet::log::{Disk, IDLE_WATERMARK_NS, LogError, LogOptions, LogStore, StoredHardState, verify};
 use tercet::sim::disk::{Fault, SimDisk};
 
 use crate::fixture::{
@@ -432,6 +432,46 @@ fn pitfall_55_what_only_the_cache_holds_after_a_failed_sync_is_not_recovered_as_
     lab.disk.restart();
     let (_, recovered, _) = open(lab.disk.clone(), dir(), lab.options).unwrap();
     assert_eq!(recovered.last, lab.last_id(LAST));
+}
+
+#[test]
+fn what_a_killed_process_left_in_the_cache_is_durable_before_anything_vouches_for_it() {
+    let lab = Lab::new(18);
+    let (mut store, before, _) = open(lab.disk.clone(), dir(), lab.options).unwrap();
+    let more = run_after(lab.entry(LAST), 2, 1, 300);
+    append_all(&mut store, &more);
+    store.write_staged().unwrap();
+    // The process dies between the hard state's write and its sync.
+    let voted = StoredHardState { term: Term(7), ..before.hard_state };
+    lab.disk.plan(2, Fault::Crash);
+    assert!(store.write_hard_state(&voted).is_err());
+    drop(store);
+    lab.disk.kill();
+    for nth in 1.. {
+        let mut finished = false;
+        for seed in 0..20 {
+            let copy = lab.disk.snapshot(seed);
+            copy.plan(nth, Fault::Crash);
+            let first = open(copy.clone(), dir(), lab.options).map(|(_, recovered, _)| recovered);
+            copy.restart();
+            copy.heal();
+            let (_, second, seen) = open(copy, dir(), lab.options).unwrap();
+            assert!(seen.len() as u64 >= LAST);
+            if let Ok(first) = first {
+                // What an opened log has said of itself stays true.
+                assert_eq!(
+                    (first.last, &first.hard_state),
+                    (second.last, &second.hard_state),
+                    "step {nth}, seed {seed}"
+                );
+                assert_eq!(second.hard_state, voted);
+                finished = true;
+            }
+        }
+        if finished {
+            break;
+        }
+    }
 }
 
 /// A torn tail behind a truncation whose repair was interrupted, so that recovery has every step to do.
