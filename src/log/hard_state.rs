@@ -20,6 +20,7 @@ use crate::base::bytes::{ByteReader, ByteWriter, ShortInput};
 use crate::base::checksum::crc32;
 use crate::base::ids::{COUNTER_MAX, EntryId, Incarnation, LogIndex, NodeId, Term};
 use crate::base::limits::NODES_MAX;
+use crate::raft::HardState;
 
 const MAGIC: [u8; 8] = *b"TERCHST\0";
 /// The only version of the hard state's format so far.
@@ -56,6 +57,19 @@ pub enum SlotFound {
 }
 
 impl StoredHardState {
+    /// The consensus core's part.
+    #[must_use]
+    pub const fn raft(&self) -> HardState {
+        HardState { term: self.term, voted_for: self.voted_for, claimed_tail: self.claimed_tail }
+    }
+
+    /// Takes over the consensus core's part; pins and boot id stay.
+    pub const fn set_raft(&mut self, state: HardState) {
+        self.term = state.term;
+        self.voted_for = state.voted_for;
+        self.claimed_tail = state.claimed_tail;
+    }
+
     /// Encodes one slot.
     ///
     /// # Panics
@@ -251,6 +265,9 @@ mod tests {
     fn slot_comes_back_and_no_single_bit_flip_goes_unseen() {
         let bytes = sample().encode(4);
         assert_eq!(StoredHardState::decode(&bytes), SlotFound::Good(4, sample()));
+        let mut copy = StoredHardState { term: Term(1), voted_for: None, claimed_tail: None, ..sample() };
+        copy.set_raft(sample().raft());
+        assert_eq!(copy, sample());
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

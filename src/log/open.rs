@@ -20,8 +20,9 @@ use super::prepare::IdleState;
 use super::recovery::{Place, RecoveryReport, Survey};
 use super::segment::CatalogChange;
 use super::store::LogStore;
-use crate::base::ids::{EntryId, LogIndex, Offset, Term};
+use crate::base::ids::{EntryId, LogIndex, Offset};
 use crate::entry::EntryView;
+use crate::raft::TermRuns;
 
 /// What the log was when it was opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,8 +31,8 @@ pub struct Recovered {
     pub identity: Identity,
     /// The hard state, its claimed tail brought up to date.
     pub hard_state: StoredHardState,
-    /// First index of each term in the log, ascending.
-    pub runs: Vec<(Term, LogIndex)>,
+    /// The terms of the log, for the consensus core.
+    pub runs: TermRuns,
     /// The last entry.
     pub last: EntryId,
     /// Its chain value.
@@ -163,7 +164,7 @@ fn recovered<F>(identity: Identity, survey: &Survey<F>, stored: &StoredHardState
     Recovered {
         identity,
         hard_state: stored.clone(),
-        runs: survey.runs.0.clone(),
+        runs: survey.runs.clone(),
         last: survey.tail.id,
         last_chain: survey.tail.chain,
         next_offset: survey.tail.next_offset,

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::disk::{Disk, DiskError, DiskFile};
 use super::error::{Corruption, LogError};
 use super::layout::{self, BLOCK_BYTES, SegmentHeader, Slot};
-use super::scanner::{Looked, Rest, Runs, Scanner, Tail};
+use super::scanner::{Looked, Rest, Scanner, Tail};
 use super::segment::{Published, Segment};
 use super::table::{Found, HeaderVerdict, Standing, Verdict, decide_entry, decide_header, decide_slots};
 use crate::base::ids::{ClusterId, EntryId, GroupId, LogIndex};
 use crate::entry::EntryView;
+use crate::raft::TermRuns;
 
 /// Where and why a log was cut.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,7 +61,7 @@ pub(super) struct Survey<F> {
     /// Wholly superseded files.
     pub dead: Vec<Arc<Segment<F>>>,
     pub tail: Tail,
-    pub runs: Runs,
+    pub runs: TermRuns,
     pub last_log_time_ns: u64,
     pub commit_hint: LogIndex,
     pub report: RecoveryReport,
@@ -98,7 +99,7 @@ impl<D: Disk> Place<'_, D> {
         report.watermark = last.slot.flushed_index;
         let commit_hint = live.iter().map(|live| live.slot.commit_hint).max().unwrap_or_default();
         let mut walk =
-            Walk { tail: Tail::START, runs: Runs::default(), last_log_time_ns: 0, report, visitor };
+            Walk { tail: Tail::START, runs: TermRuns::new(), last_log_time_ns: 0, report, visitor };
         for (at, current) in live.iter().enumerate() {
             let limit = live.get(at + 1).map(|next| next.segment.base_index());
             walk.enter(current.segment.header(), current.segment.path())?;
@@ -209,7 +210,7 @@ fn supersede<F: DiskFile>(files: Vec<Live<F>>) -> (Vec<Live<F>>, Vec<Arc<Segment
 /// The state of a walk over all live segments.
 struct Walk<'v> {
     tail: Tail,
-    runs: Runs,
+    runs: TermRuns,
     last_log_time_ns: u64,
     report: RecoveryReport,
     visitor: &'v mut dyn FnMut(&EntryView<'_>),
@@ -295,7 +296,8 @@ impl Walk<'_> {
     fn take<F: DiskFile>(&mut self, view: &EntryView<'_>, segment: &Segment<F>) {
         let header = view.header();
         segment.note(header, self.tail.end_position);
-        self.runs.note(header.id());
+        // Terms never fall: `is_continued_by` has looked.
+        self.runs.push(header.term);
         self.last_log_time_ns = header.log_time_ns;
         self.report.entries += 1;
         self.report.bytes += u64::from(header.total_bytes);

@@ -2,7 +2,7 @@
 
 use super::disk::{DiskError, DiskFile};
 use super::layout::SegmentHeader;
-use crate::base::ids::{EntryId, LogIndex, Offset, Term};
+use crate::base::ids::{EntryId, Offset};
 use crate::entry::{EntryError, EntryHeader, EntryView, Probe, probe};
 
 /// How much is read at once.
@@ -198,17 +198,5 @@ fn leading_zero_words(bytes: &[u8]) -> usize {
         Some(words) => words * 8,
         None if tail.iter().all(|&byte| byte == 0) => bytes.len(),
         None => words.len() * 8,
-    }
-}
-
-/// First index of each term, ascending in both.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Runs(pub Vec<(Term, LogIndex)>);
-
-impl Runs {
-    pub fn note(&mut self, id: EntryId) {
-        if self.0.last().is_none_or(|(term, _)| *term < id.term) {
-            self.0.push((id.term, id.index));
-        }
     }
 }
