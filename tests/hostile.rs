@@ -32,7 +32,8 @@ fn is_closed_after(address: SocketAddr, bytes: &[u8], limit: Duration) -> bool {
         match stream.read(&mut sink) {
             Ok(0) => return true,
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
             Err(_) => return true,
         }
     }
@@ -47,7 +48,8 @@ fn hello_bytes(purpose: Purpose) -> Vec<u8> {
 }
 
 fn publish_works(cluster: &RawCluster, first: u64) {
-    let leader = cluster.nodes.iter().position(|node| node.status().role == NodeRole::Leader).expect("a leader");
+    let leader =
+        cluster.nodes.iter().position(|node| node.status().role == NodeRole::Leader).expect("a leader");
     let mut client = RawClient::connect(cluster.nodes[leader].client, Purpose::Publisher);
     let opened = client.open_producer("steady");
     assert_eq!(opened.next_sequence, Sequence(first));
@@ -103,7 +105,10 @@ fn half_open_connections_and_truncated_hellos_are_closed_in_time() {
     for address in addresses {
         assert!(is_closed_after(address, b"", Duration::from_secs(10)), "silence on {address}");
         let hello = hello_bytes(Purpose::Control);
-        assert!(is_closed_after(address, &hello[..hello.len() - 1], Duration::from_secs(10)), "half on {address}");
+        assert!(
+            is_closed_after(address, &hello[..hello.len() - 1], Duration::from_secs(10)),
+            "half on {address}"
+        );
     }
     assert!(counter(&cluster, 0, "conductor_timed_out") >= 3);
     publish_works(&cluster, 1);

@@ -14,8 +14,8 @@ use tercet::config::{NodeAddresses, Settings, ThreadingMode};
 use tercet::entry::{EventParts, encode_event};
 use tercet::node::RunningNode;
 use tercet::protocol::client::{
-    AckRun, ClientHello, ClientHelloReply, ClientMessage, NodeRole, ProducerOpened, Publish, PublishErrorCode,
-    Purpose, ServerMessage, Subscribe, SubscribeFrom,
+    AckRun, ClientHello, ClientHelloReply, ClientMessage, NodeRole, ProducerOpened, Publish,
+    PublishErrorCode, Purpose, ServerMessage, Subscribe, SubscribeFrom,
 };
 use tercet::protocol::frame::{ProtocolOffer, split_frame_within};
 
@@ -100,7 +100,8 @@ impl RawCluster {
         loop {
             let all: Vec<RawStatus> = self.nodes.iter().map(RawNode::status).collect();
             let first = (all[0].log_checksum_index, all[0].log_checksum, all[0].producers_checksum);
-            let same = all.iter().all(|s| (s.log_checksum_index, s.log_checksum, s.producers_checksum) == first);
+            let same =
+                all.iter().all(|s| (s.log_checksum_index, s.log_checksum, s.producers_checksum) == first);
             if same && all.iter().all(|status| status.last_offset == offset) {
                 return;
             }

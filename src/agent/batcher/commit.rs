@@ -40,7 +40,7 @@ impl<C: Clock> Batcher<C> {
         }
         self.rings.commit_tail.publish(self.applied.index.0, self.applied.next_offset.prev().0);
         self.acknowledge(commit);
-        self.to_writer(LogCommand::CommitHint(commit));
+        self.hand_to_writer(LogCommand::CommitHint(commit));
     }
 
     fn apply(&mut self, entry: &Entry) {

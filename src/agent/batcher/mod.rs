@@ -260,7 +260,7 @@ impl<C: Clock> Batcher<C> {
     }
 
     /// Hands a command to the log writer, in order, never losing it.
-    fn to_writer(&mut self, command: LogCommand) {
+    fn hand_to_writer(&mut self, command: LogCommand) {
         if !self.log_backlog.is_empty() {
             self.log_backlog.push_back(command);
         } else if let Err(back) = self.rings.to_writer.push(command) {

@@ -150,7 +150,7 @@ impl<C: Clock> Batcher<C> {
         };
         self.unsettled_bytes += entry.len_bytes() as u64;
         self.hot.push(entry.clone());
-        self.to_writer(LogCommand::Append(entry));
+        self.hand_to_writer(LogCommand::Append(entry));
     }
 
     /// Carries out what the core decided about the log. `received` are the entries of the Append just stepped.
@@ -205,7 +205,7 @@ impl<C: Clock> Batcher<C> {
             (entry.chain(), entry.header().next_offset(), entry.header().log_time_ns)
         };
         self.tail = TailState { index: kept, chain, next_offset, log_time_ns, log_time_at_ns: self.now_ns };
-        self.to_writer(LogCommand::TruncateFrom { first_removed, generation });
+        self.hand_to_writer(LogCommand::TruncateFrom { first_removed, generation });
     }
 
     /// Keeps the hot tail within its bound, but never drops what is not applied or not yet readable from the log.
