@@ -113,7 +113,6 @@ impl<D: Disk> Place<'_, D> {
         report.watermark = last.slot.flushed_index;
         let commit_hint = live.iter().map(|live| live.slot.commit_hint).max().unwrap_or_default();
         let visitor = &mut |entry: &EntryView<'_>| visitor(entry, commit_hint);
-        let visitor = &mut |entry: &EntryView<'_>| visitor(entry, commit_hint);
         let mut walk =
             Walk { tail: Tail::START, runs: TermRuns::new(), last_log_time_ns: 0, report, visitor };
         for (at, current) in live.iter().enumerate() {
