@@ -2,8 +2,12 @@
 //! seed.
 //!
 //! Peer streams carry whole frames: each frame may be lost or overtaken by later ones (harsher than TCP, which the
-//! core must survive all the same). Client streams keep TCP's promise: bytes arrive in order, or the stream breaks.
-//! Readiness is edge-triggered, as the agents expect of mio.
+//! core must survive all the same). Client streams keep TCP's promise: bytes arrive in order, or the stream breaks; what
+//! a cut swallowed never comes, nor does anything behind it, until the stream breaks by itself. Buffers are bounded, so
+//! writers meet `WouldBlock` and short writes. Readiness is edge-triggered, as the agents expect of mio.
+//!
+//! Everything that arrives is folded into the trace hash; [`World::take_taps`] shows the answers that nodes gave each
+//! other (votes, acknowledgements) at the moment they were sent, for invariants.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -11,7 +15,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::base::clock::{Clock, NS_PER_MS};
+use crate::base::checksum::{fold64, hash64};
+use crate::base::clock::{Clock, NS_PER_MS, NS_PER_S};
 use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::base::prng::Prng;
 use crate::protocol::frame::{FRAME_HEADER_BYTES, FrameHeader, kind};
@@ -30,13 +35,25 @@ pub struct NetFaults {
     pub loss_per_million: u64,
     /// Peer frames per million that take up to ten times as long, so that later ones overtake them.
     pub reorder_per_million: u64,
+    /// Peer frames per million that arrive twice.
+    pub duplicate_per_million: u64,
 }
 
 impl Default for NetFaults {
     fn default() -> Self {
-        Self { delay_ns: (50_000, 500_000), loss_per_million: 0, reorder_per_million: 0 }
+        Self {
+            delay_ns: (50_000, 500_000),
+            loss_per_million: 0,
+            reorder_per_million: 0,
+            duplicate_per_million: 0,
+        }
     }
 }
+
+/// Bytes that may be on their way to one side of a stream, or wait there unread, before its writer must wait.
+const SOCKET_BYTES: usize = 64 << 10;
+/// How long a stream that a cut (or a dead host) swallowed bytes of lives on before it breaks.
+const BREAK_AFTER_NS: (u64, u64) = (200 * NS_PER_MS, 3 * NS_PER_S);
 
 /// Counts of what the network did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +64,12 @@ pub struct NetCounts {
     pub lost: u64,
     /// Peer frames that were made late.
     pub reordered: u64,
+    /// Peer frames that arrived twice.
+    pub duplicated: u64,
+    /// Frames and writes that a cut swallowed.
+    pub cut: u64,
+    /// Writes that met a full buffer.
+    pub blocked: u64,
     /// Streams broken.
     pub resets: u64,
 }
@@ -61,6 +84,12 @@ struct Half {
     /// The other side has closed and all its bytes have arrived.
     ended: bool,
     closed: bool,
+    /// Bytes on their way to this side or in its inbox.
+    owed: usize,
+    /// Its last write met a full buffer.
+    blocked: bool,
+    /// What it writes is swallowed for good.
+    swallowed: bool,
 }
 
 struct Pair {
@@ -77,6 +106,17 @@ enum Arrival {
     Connected,
     Refused,
     End,
+    Reset,
+}
+
+/// An answer that one node sent to another.
+pub struct Tap {
+    /// Who sent it.
+    pub from: Host,
+    /// To whom.
+    pub to: Host,
+    /// The whole frame.
+    pub frame: Vec<u8>,
 }
 
 struct Listening {
@@ -102,6 +142,8 @@ pub struct World {
     next_serial: u64,
     ready: BTreeMap<Owner, Vec<Readiness>>,
     cuts: Vec<(Host, Host)>,
+    trace: u64,
+    taps: Vec<Tap>,
 }
 
 /// A handle to the network.
@@ -123,6 +165,8 @@ impl World {
             next_serial: 0,
             ready: BTreeMap::new(),
             cuts: Vec::new(),
+            trace: 0,
+            taps: Vec::new(),
         }))
     }
 
@@ -143,6 +187,22 @@ impl World {
             let (pair, side, what) = entry.remove();
             self.arrive(pair, side, what);
         }
+    }
+
+    /// Folds a decision made outside the network into the trace.
+    pub fn fold_trace(&mut self, word: u64) {
+        self.trace = fold64(self.trace, word);
+    }
+
+    /// Hash of everything that has happened so far.
+    #[must_use]
+    pub const fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    /// The answers sent since the last call, in order.
+    pub fn take_taps(&mut self) -> Vec<Tap> {
+        std::mem::take(&mut self.taps)
     }
 
     /// When the next thing arrives.
@@ -175,19 +235,46 @@ impl World {
         self.cuts.clear();
     }
 
-    /// A host dies: its listeners and streams go; the other ends see their streams break.
-    pub fn kill_host(&mut self, host: Host) {
+    /// A host dies: its listeners and streams go. The other ends see their streams break at once when the process died
+    /// (`silent` is false), or later when the machine did.
+    pub fn kill_host(&mut self, host: Host, silent: bool) {
         self.listeners.retain(|_, listening| listening.host != host);
         self.ready.retain(|owner, _| owner.0 != host);
-        let touched: Vec<u64> = self
-            .pairs
-            .iter()
-            .filter(|(_, pair)| pair.halves.iter().any(|half| half.host == host))
-            .map(|(id, _)| *id)
-            .collect();
+        let touches = |pair: &Pair| pair.halves.iter().any(|half| half.host == host);
+        let touched: Vec<u64> =
+            self.pairs.iter().filter(|(_, pair)| touches(pair)).map(|(id, _)| *id).collect();
         for id in touched {
-            self.reset(id);
+            if silent {
+                self.fall_silent(id, host);
+            } else {
+                self.reset(id);
+            }
         }
+    }
+
+    fn fall_silent(&mut self, id: u64, host: Host) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        let mut others = Vec::new();
+        for side in 0..2 {
+            let half = &mut pair.halves[side];
+            half.swallowed = true;
+            if half.host == host {
+                half.closed = true;
+                half.owner = None;
+            } else {
+                others.push(side);
+            }
+        }
+        for side in others {
+            self.break_later(id, side);
+        }
+    }
+
+    /// Nobody answers any more: the stream breaks on this side after a while.
+    fn break_later(&mut self, id: u64, side: usize) {
+        let after_ns = self.prng.between(BREAK_AFTER_NS.0, BREAK_AFTER_NS.1);
+        self.next_serial += 1;
+        self.flying.insert((self.now_ns + after_ns, self.next_serial), (id, side, Arrival::Reset));
     }
 
     /// Breaks one random peer stream, if there is one.
@@ -212,6 +299,17 @@ impl World {
         }
     }
 
+    fn note_arrival(&mut self, id: u64, side: usize, what: &Arrival) {
+        let word = match what {
+            Arrival::Bytes(bytes) => hash64(1, bytes),
+            Arrival::Connected => 2,
+            Arrival::Refused => 3,
+            Arrival::End => 4,
+            Arrival::Reset => 5,
+        };
+        self.trace = [self.now_ns, id * 2 + side as u64, word].into_iter().fold(self.trace, fold64);
+    }
+
     fn signal(&mut self, id: u64, side: usize, readable: bool, writable: bool) {
         let Some(pair) = self.pairs.get(&id) else { return };
         if let Some((owner, token)) = pair.halves[side].owner {
@@ -220,8 +318,10 @@ impl World {
     }
 
     fn arrive(&mut self, id: u64, side: usize, what: Arrival) {
+        self.note_arrival(id, side, &what);
         let Some(pair) = self.pairs.get_mut(&id) else { return };
         match what {
+            Arrival::Bytes(_) if pair.broken || pair.halves[side].closed => {}
             Arrival::Bytes(bytes) => {
                 pair.halves[side].inbox.extend(bytes);
                 self.signal(id, side, true, false);
@@ -238,6 +338,7 @@ impl World {
                 pair.broken = true;
                 self.signal(id, side, true, true);
             }
+            Arrival::Reset => self.reset(id),
         }
     }
 
@@ -260,6 +361,9 @@ impl World {
             at_ns = at_ns.max(pair.last_arrival_ns[side]);
             pair.last_arrival_ns[side] = at_ns;
         }
+        if let (Arrival::Bytes(bytes), Some(pair)) = (&what, self.pairs.get_mut(&id)) {
+            pair.halves[side].owed += bytes.len();
+        }
         self.next_serial += 1;
         self.flying.insert((at_ns, self.next_serial), (id, side, what));
     }
@@ -275,6 +379,9 @@ impl World {
             partial: Vec::new(),
             ended: false,
             closed: false,
+            owed: 0,
+            blocked: false,
+            swallowed: false,
         };
         let (to, peer_port) = target.unwrap_or((host, false));
         self.pairs.insert(
@@ -304,31 +411,62 @@ impl World {
 
     fn write(&mut self, id: u64, side: usize, bytes: &[u8]) -> io::Result<usize> {
         let Some(pair) = self.pairs.get_mut(&id) else { return Err(ErrorKind::BrokenPipe.into()) };
-        if pair.broken || pair.halves[1 - side].closed {
+        let swallowed = pair.halves[side].swallowed;
+        if pair.broken || (pair.halves[1 - side].closed && !swallowed) {
             return Err(ErrorKind::BrokenPipe.into());
         }
+        let room = SOCKET_BYTES.saturating_sub(pair.halves[1 - side].owed);
+        if room == 0 {
+            pair.halves[side].blocked = true;
+            self.counts.blocked += 1;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let bytes = &bytes[..bytes.len().min(room)];
+        let peer_port = pair.peer_port;
         let (from, to) = (pair.halves[side].host, pair.halves[1 - side].host);
-        if !pair.peer_port {
+        if swallowed {
+            pair.halves[1 - side].owed += bytes.len();
+        } else if peer_port {
+            pair.halves[side].partial.extend_from_slice(bytes);
+            while let Some(frame) = self.take_frame(id, side) {
+                self.send_frame(id, side, (from, to), frame);
+            }
+        } else {
             self.counts.sent += 1;
-            if !self.is_cut(from, to) {
+            if self.is_cut(from, to) {
+                self.counts.cut += 1;
+                if let Some(pair) = self.pairs.get_mut(&id) {
+                    pair.halves[side].swallowed = true;
+                    pair.halves[1 - side].owed += bytes.len();
+                }
+                self.break_later(id, side);
+            } else {
                 self.fly(id, 1 - side, Arrival::Bytes(bytes.to_vec()), false);
             }
-            return Ok(bytes.len());
-        }
-        pair.halves[side].partial.extend_from_slice(bytes);
-        while let Some(frame) = self.take_frame(id, side) {
-            self.counts.sent += 1;
-            let is_hello = matches!(frame.get(4), Some(&kind::PEER_HELLO | &kind::PEER_HELLO_REPLY));
-            if self.is_cut(from, to) {
-                continue;
-            }
-            if !is_hello && self.prng.chance(self.faults.loss_per_million) {
-                self.counts.lost += 1;
-                continue;
-            }
-            self.fly(id, 1 - side, Arrival::Bytes(frame), !is_hello);
         }
         Ok(bytes.len())
+    }
+
+    fn send_frame(&mut self, id: u64, side: usize, (from, to): (Host, Host), frame: Vec<u8>) {
+        self.counts.sent += 1;
+        let frame_kind = frame.get(4).copied().unwrap_or(0);
+        let is_hello = matches!(frame_kind, kind::PEER_HELLO | kind::PEER_HELLO_REPLY);
+        if matches!(frame_kind, kind::VOTE_REPLY | kind::APPEND_REPLY | kind::HEARTBEAT_REPLY) {
+            self.taps.push(Tap { from, to, frame: frame.clone() });
+        }
+        if self.is_cut(from, to) {
+            self.counts.cut += 1;
+            return;
+        }
+        if !is_hello && self.prng.chance(self.faults.loss_per_million) {
+            self.counts.lost += 1;
+            return;
+        }
+        if !is_hello && self.prng.chance(self.faults.duplicate_per_million) {
+            self.counts.duplicated += 1;
+            self.fly(id, 1 - side, Arrival::Bytes(frame.clone()), true);
+        }
+        self.fly(id, 1 - side, Arrival::Bytes(frame), !is_hello);
     }
 
     fn take_frame(&mut self, id: u64, side: usize) -> Option<Vec<u8>> {
@@ -349,6 +487,12 @@ impl World {
             for (place, byte) in out.iter_mut().zip(half.inbox.drain(..count)) {
                 *place = byte;
             }
+            half.owed = half.owed.saturating_sub(count);
+            let room = half.owed < SOCKET_BYTES / 2;
+            let writer = &mut pair.halves[1 - side];
+            if room && std::mem::take(&mut writer.blocked) {
+                self.signal(id, 1 - side, false, true);
+            }
             return Ok(count);
         }
         if pair.broken {
@@ -364,11 +508,16 @@ impl World {
         }
         pair.halves[side].owner = None;
         let both = pair.halves.iter().all(|half| half.closed);
+        let over = pair.broken || pair.halves[side].swallowed;
         let (from, to) = (pair.halves[side].host, pair.halves[1 - side].host);
         if both {
             self.pairs.remove(&id);
             self.flying.retain(|_, (pair, _, _)| *pair != id);
-        } else if !self.is_cut(from, to) {
+        } else if over {
+            // The other side knows, or will find out by itself.
+        } else if self.is_cut(from, to) {
+            self.break_later(id, 1 - side);
+        } else {
             self.fly(id, 1 - side, Arrival::End, false);
         }
     }

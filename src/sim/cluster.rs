@@ -1,0 +1,311 @@
+//! Nodes, clients, network and adversary in one discrete-event loop: time jumps to whatever is next, everything that is
+//! due then runs, and the invariants look on.
+
+use std::rc::Rc;
+
+use super::faults::{Adversary, fault};
+use super::invariants::{Book, View};
+use super::net::{Host, SharedWorld, SimNet, World};
+use super::node::{Death, Outcome, Shape, SimNode, client_owner};
+use super::report::Violation;
+use super::workload::{Fact, Publisher, PublisherPlan, Subscriber};
+use crate::base::clock::NS_PER_MS;
+use crate::base::ids::{LogIndex, NodeId};
+use crate::base::prng::Prng;
+use crate::entry::Durability;
+use crate::log::LogError;
+use crate::raft::LogView;
+
+/// Steps without time moving on: more of them is a livelock.
+const STEPS_AT_ONE_TIME_MAX: u64 = 10_000;
+/// First host of the publishers.
+const PUBLISHERS: Host = 100;
+/// First host of the subscribers.
+const SUBSCRIBERS: Host = 200;
+
+/// The whole simulated world.
+pub struct Cluster {
+    /// The network, which is also the clock.
+    pub world: SharedWorld,
+    /// What is the same for all nodes.
+    pub shape: Shape,
+    /// The nodes.
+    pub nodes: Vec<SimNode>,
+    /// Who publishes.
+    pub publishers: Vec<Publisher>,
+    /// Who reads, one a node.
+    pub subscribers: Vec<Subscriber>,
+    /// Who breaks things.
+    pub adversary: Adversary,
+    /// What must hold.
+    pub book: Book,
+    /// Acknowledgements so far.
+    pub acknowledgements: u64,
+    steps_at_this_time: u64,
+}
+
+impl Cluster {
+    /// Formats and starts all nodes.
+    #[must_use]
+    pub fn new(shape: Shape, plans: &[PublisherPlan], prng: &mut Prng) -> Self {
+        let world = World::new(prng.fork(1));
+        let nodes: Vec<SimNode> = shape
+            .ids()
+            .map(|id| {
+                let mut node = SimNode::format(id, &shape, &world, prng.fork(u64::from(id.0) + 10));
+                node.restart_at_ns = Some(NS_PER_MS);
+                node
+            })
+            .collect();
+        let net = |host: Host| {
+            let (host, slot) = client_owner(host);
+            SimNet::new(Rc::clone(&world), (host, slot))
+        };
+        let publishers = plans.iter().enumerate().map(|(place, plan)| {
+            let place = place as u16;
+            Publisher::new(place, *plan, net(PUBLISHERS + place), prng.fork(100 + u64::from(place)))
+        });
+        let publishers = publishers.collect();
+        let subscribers = shape.ids().map(|id| {
+            Subscriber::new(id, net(SUBSCRIBERS + id.0), prng.fork(200 + u64::from(id.0)))
+        });
+        let subscribers = subscribers.collect();
+        let adversary = Adversary::new(prng.fork(2), shape.durability);
+        let book = Book::new(shape.nodes, shape.durability == Durability::Disk);
+        Self {
+            world,
+            nodes,
+            publishers,
+            subscribers,
+            adversary,
+            book,
+            acknowledgements: 0,
+            steps_at_this_time: 0,
+            shape,
+        }
+    }
+
+    /// Simulated time.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.world.borrow().now_ns()
+    }
+
+    /// Lets everything happen up to `until_ns`, or until `enough` says so (asked now and then).
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn advance(
+        &mut self,
+        until_ns: u64,
+        mut enough: impl FnMut(&Self) -> bool,
+    ) -> Result<(), Violation> {
+        let mut steps = 0u64;
+        loop {
+            let now_ns = self.now_ns();
+            let next_ns = self.next_due_ns(now_ns).max(now_ns);
+            if next_ns > until_ns {
+                self.world.borrow_mut().advance_to(until_ns.max(now_ns));
+                return Ok(());
+            }
+            self.steps_at_this_time = if next_ns > now_ns { 0 } else { self.steps_at_this_time + 1 };
+            if self.steps_at_this_time > STEPS_AT_ONE_TIME_MAX {
+                return Err(Violation::new("no livelock", format!("time stands still at {now_ns} ns")));
+            }
+            self.world.borrow_mut().advance_to(next_ns);
+            self.step(next_ns)?;
+            steps += 1;
+            if steps.is_multiple_of(64) && enough(self) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn next_due_ns(&self, now_ns: u64) -> u64 {
+        let world = self.world.borrow();
+        let nodes = self.nodes.iter().filter_map(|node| {
+            let ready = node.running.is_some()
+                && node.paused_until_ns <= now_ns
+                && world.host_is_ready(node.host());
+            if ready { Some(now_ns) } else { node.next_due_ns(now_ns) }
+        });
+        let clients = self
+            .publishers
+            .iter()
+            .map(Publisher::next_due_ns)
+            .chain(self.subscribers.iter().map(Subscriber::next_due_ns));
+        nodes
+            .chain(clients)
+            .chain(world.next_arrival_ns())
+            .chain([self.adversary.next_due_ns()])
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    fn step(&mut self, now_ns: u64) -> Result<(), Violation> {
+        if self.adversary.next_due_ns() <= now_ns {
+            self.adversary.act(now_ns, &self.world, &mut self.nodes);
+        }
+        for place in 0..self.nodes.len() {
+            self.step_node(place, now_ns)?;
+        }
+        self.step_clients(now_ns)
+    }
+
+    fn step_node(&mut self, place: usize, now_ns: u64) -> Result<(), Violation> {
+        let node = &mut self.nodes[place];
+        if node.running.is_none() {
+            return match node.restart_at_ns {
+                Some(at) if at <= now_ns => self.start(place, now_ns),
+                _ => Ok(()),
+            };
+        }
+        let ready = self.world.borrow().host_is_ready(node.host());
+        if !ready && node.next_due_ns(now_ns).is_none_or(|at| at > now_ns) {
+            return Ok(());
+        }
+        let outcome = node.run(now_ns, &self.shape);
+        self.look_at(place)?;
+        self.hear_answers(place)?;
+        if outcome? == Outcome::DiskFailed {
+            self.disk_failed(place, now_ns);
+        }
+        Ok(())
+    }
+
+    fn disk_failed(&mut self, place: usize, now_ns: u64) {
+        let node = &mut self.nodes[place];
+        let (death, name) = if node.disk.is_down() {
+            (Death::PowerLost, fault::POWER_LOSS_MID_WRITE)
+        } else {
+            (Death::Killed, fault::DISK_ERROR)
+        };
+        self.adversary.count(name);
+        self.adversary.fell(now_ns, node, death);
+    }
+
+    fn start(&mut self, place: usize, now_ns: u64) -> Result<(), Violation> {
+        let node = &mut self.nodes[place];
+        let operations = node.disk.operations();
+        match node.start(&self.shape) {
+            Ok(()) => {
+                if node.life > 1 {
+                    self.adversary.count(fault::RESTART);
+                }
+                let word = (u64::from(node.id.0) << 32) | node.life;
+                self.world.borrow_mut().fold_trace(word);
+                self.look_at(place)
+            }
+            // A fault that was planned met the recovery: again, later.
+            Err(crate::agent::boot::BootError::Log(LogError::Disk(_) | LogError::Poisoned(_)))
+                if node.disk.operations() > operations =>
+            {
+                self.disk_failed(place, now_ns);
+                Ok(())
+            }
+            Err(error) => {
+                Err(Violation::new("nodes start again", format!("node {}: {error}", self.nodes[place].id)))
+            }
+        }
+    }
+
+    /// Shows a node to the invariants.
+    fn look_at(&mut self, place: usize) -> Result<(), Violation> {
+        let node = &self.nodes[place];
+        let Some(running) = &node.running else { return Ok(()) };
+        let view = View {
+            node: node.id,
+            life: node.life,
+            raft: running.batcher.raft(),
+            producers: running.batcher.producers(),
+            applied: running.batcher.applied(),
+            flushed: running.writer.store().flushed_index(),
+        };
+        self.book.observe(&view)
+    }
+
+    /// Shows the answers that the node has just sent.
+    fn hear_answers(&mut self, place: usize) -> Result<(), Violation> {
+        let taps = self.world.borrow_mut().take_taps();
+        let Some(running) = &self.nodes[place].running else { return Ok(()) };
+        let flushed: LogIndex = running.writer.store().flushed_index();
+        for tap in taps {
+            self.book.answered(NodeId(tap.from), NodeId(tap.to), &tap.frame, flushed)?;
+        }
+        Ok(())
+    }
+
+    fn step_clients(&mut self, now_ns: u64) -> Result<(), Violation> {
+        let mut facts = Vec::new();
+        for (place, publisher) in self.publishers.iter_mut().enumerate() {
+            let events = self.world.borrow_mut().take_ready(client_owner(PUBLISHERS + place as u16));
+            if !events.is_empty() || publisher.next_due_ns() <= now_ns {
+                publisher.turn(now_ns, &mut facts)?;
+            }
+        }
+        for (place, subscriber) in self.subscribers.iter_mut().enumerate() {
+            let events = self.world.borrow_mut().take_ready(client_owner(SUBSCRIBERS + 1 + place as u16));
+            if !events.is_empty() || subscriber.next_due_ns() <= now_ns {
+                subscriber.turn(now_ns, &mut facts)?;
+            }
+        }
+        for fact in &facts {
+            if let Fact::Acknowledged(ack) = fact {
+                self.acknowledgements += 1;
+                let word = (u64::from(ack.producer) << 48) ^ (ack.sequence.0 << 24) ^ ack.offset.0;
+                self.world.borrow_mut().fold_trace(word);
+            }
+            self.book.learnt(fact)?;
+        }
+        Ok(())
+    }
+
+    /// Faults end, publishers send nothing new, subscribers settle down.
+    pub fn make_peace(&mut self) {
+        let now_ns = self.now_ns();
+        self.adversary.relent(now_ns, &self.world, &mut self.nodes);
+        self.publishers.iter_mut().for_each(Publisher::finish_up);
+        self.subscribers.iter_mut().for_each(Subscriber::settle_down);
+    }
+
+    /// Everything sent is acknowledged, every node has applied the same whole log, every subscriber has read it.
+    #[must_use]
+    pub fn is_converged(&self) -> bool {
+        self.unfinished().is_none()
+    }
+
+    /// What is not done yet, in words.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<String> {
+        if let Some(publisher) = self.publishers.iter().find(|publisher| !publisher.is_done()) {
+            return Some(publisher.describe());
+        }
+        let mut ends = Vec::new();
+        for node in &self.nodes {
+            let Some(running) = &node.running else { return Some(format!("node {} is down", node.id)) };
+            let raft = running.batcher.raft();
+            let flushed = running.writer.store().flushed_index();
+            if running.batcher.applied().0 != raft.log().last_id().index || flushed != raft.last_id().index {
+                return Some(format!(
+                    "node {} ({:?}, term {}, leader {:?}) has {} appended, {flushed} flushed, {} committed",
+                    node.id,
+                    raft.role(),
+                    raft.term(),
+                    raft.leader(),
+                    raft.last_id(),
+                    raft.commit_index()
+                ));
+            }
+            ends.push((raft.last_id(), raft.leader(), running.batcher.producers().tail_next_offset()));
+        }
+        if ends.windows(2).any(|pair| pair[0] != pair[1]) || ends.iter().any(|end| end.1.is_none()) {
+            return Some(format!("nodes end at {ends:?}"));
+        }
+        let next_offset = ends.first().map(|end| end.2)?;
+        let late = self.subscribers.iter().position(|subscriber| subscriber.next_offset() != next_offset);
+        late.map(|place| {
+            let at = self.subscribers[place].next_offset();
+            format!("the subscriber of node {} is at {at} of {next_offset}", place + 1)
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! What must hold, one file each. A [`Book`] holds them all: it is shown every node after each of its turns, every answer
+//! that nodes send each other, everything that clients learn, and at the end every log.
+
+mod acknowledged;
+mod checksums;
+mod commit_never_falls;
+mod committed_entries;
+mod election_safety;
+mod exactly_once;
+mod log_matching;
+mod quorum_stable;
+mod readers;
+mod votes;
+
+use super::report::Violation;
+use super::workload::{Ack, Delivered, Fact};
+use crate::base::ids::{LogIndex, NodeId};
+use crate::entry::Entry;
+use crate::protocol::peer::{PeerFrame, decode_peer_frame};
+use crate::raft::{Message, Raft};
+use crate::stream::Producers;
+
+/// One node as it is now.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// Who.
+    pub node: NodeId,
+    /// Which of its lives.
+    pub life: u64,
+    /// Its core.
+    pub raft: &'a Raft,
+    /// Its table of producers.
+    pub producers: &'a Producers,
+    /// Applied index, and the chain value there.
+    pub applied: (LogIndex, u64),
+    /// Last index that its disk has made durable.
+    pub flushed: LogIndex,
+}
+
+/// An answer that one node sent to another.
+#[derive(Clone, Copy)]
+pub struct Answer<'a> {
+    /// Who sent it.
+    pub from: NodeId,
+    /// To whom.
+    pub to: NodeId,
+    /// What it says.
+    pub message: &'a Message,
+    /// Last index that the sender's disk had made durable by then.
+    pub flushed: LogIndex,
+}
+
+/// The logs at the very end, after an orderly stop and a recovery.
+pub struct End {
+    /// Every node's log, from the first entry on.
+    pub logs: Vec<(NodeId, Vec<Entry>)>,
+}
+
+impl End {
+    /// The log (the first node's; that all are equal is an invariant of its own).
+    #[must_use]
+    pub fn log(&self) -> &[Entry] {
+        self.logs.first().map_or(&[], |(_, log)| log)
+    }
+}
+
+/// One thing that must hold. Every method may say nothing.
+trait Invariant {
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+
+    /// A node after one of its turns.
+    fn observe(&mut self, _view: &View<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// An answer on its way.
+    fn answered(&mut self, _answer: &Answer<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// A publisher got an acknowledgement.
+    fn acknowledged(&mut self, _ack: &Ack) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// A subscriber got an event.
+    fn delivered(&mut self, _event: &Delivered) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The logs at the end.
+    fn finish(&mut self, _end: &End) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// All invariants.
+pub struct Book {
+    all: Vec<Box<dyn Invariant>>,
+    leaders: election_safety::LeaderCount,
+}
+
+impl Book {
+    /// For a cluster of `nodes`; `durable` where stable means flushed.
+    #[must_use]
+    pub fn new(nodes: u16, durable: bool) -> Self {
+        let election = election_safety::ElectionSafety::default();
+        let leaders = election.count();
+        let mut all: Vec<Box<dyn Invariant>> = vec![
+            Box::new(election),
+            Box::new(votes::Votes::default()),
+            Box::new(log_matching::LogMatching::default()),
+            Box::new(committed_entries::CommittedEntries::default()),
+            Box::new(commit_never_falls::CommitNeverFalls::default()),
+            Box::new(checksums::Checksums::default()),
+            Box::new(acknowledged::Acknowledged::default()),
+            Box::new(exactly_once::ExactlyOnce),
+            Box::new(readers::Readers::default()),
+        ];
+        if durable {
+            all.push(Box::new(quorum_stable::QuorumStable::new(nodes)));
+        }
+        Self { all, leaders }
+    }
+
+    /// Terms that had a leader.
+    #[must_use]
+    pub fn elections(&self) -> u64 {
+        self.leaders.get()
+    }
+
+    fn each(
+        &mut self,
+        mut check: impl FnMut(&mut dyn Invariant) -> Result<(), String>,
+    ) -> Result<(), Violation> {
+        for invariant in &mut self.all {
+            check(invariant.as_mut()).map_err(|what| Violation::new(invariant.name(), what))?;
+        }
+        Ok(())
+    }
+
+    /// A node after one of its turns.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn observe(&mut self, view: &View<'_>) -> Result<(), Violation> {
+        self.each(|invariant| invariant.observe(view))
+    }
+
+    /// The frame of an answer that `from` has just sent.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn answered(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        frame: &[u8],
+        flushed: LogIndex,
+    ) -> Result<(), Violation> {
+        let split = crate::protocol::frame::split_frame(frame);
+        let Ok(Some((frame, _))) = split else { return Ok(()) };
+        let Ok(PeerFrame::Raft { message, .. }) = decode_peer_frame(frame) else { return Ok(()) };
+        self.each(|invariant| invariant.answered(&Answer { from, to, message: &message, flushed }))
+    }
+
+    /// Something that a client learnt.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn learnt(&mut self, fact: &Fact) -> Result<(), Violation> {
+        self.each(|invariant| match fact {
+            Fact::Acknowledged(ack) => invariant.acknowledged(ack),
+            Fact::Delivered(event) => invariant.delivered(event),
+        })
+    }
+
+    /// The logs at the end.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn finish(&mut self, end: &End) -> Result<(), Violation> {
+        self.each(|invariant| invariant.finish(end))
+    }
+}

@@ -1,0 +1,164 @@
+//! One simulation from one seed: a safety phase with faults, a liveness phase without, and a look at every log.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use super::cluster::Cluster;
+use super::faults::fault;
+use super::invariants::End;
+use super::node::Shape;
+use super::report::{Report, Violation};
+use super::workload::PublisherPlan;
+use crate::agent::batcher::{BatcherLimits, TimerSettings};
+use crate::agent::delivery::DeliveryLimits;
+use crate::base::clock::{NS_PER_MS, NS_PER_S};
+use crate::base::prng::Prng;
+use crate::entry::{BatchLimits, Durability, Entry};
+use crate::log;
+
+/// What a simulation is asked to do; the rest is drawn from the seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Nodes; drawn when `None`.
+    pub nodes: Option<u16>,
+    /// How long faults last, in simulated time.
+    pub safety_ns: u64,
+    /// Within so long everything must commit and converge once they are over.
+    pub liveness_limit_ns: u64,
+    /// Whether there are faults at all.
+    pub faults: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { nodes: None, safety_ns: 6 * NS_PER_S, liveness_limit_ns: 30 * NS_PER_S, faults: true }
+    }
+}
+
+/// Runs the simulation of `seed`. A panic anywhere in it is a violation, too (where panics unwind).
+#[must_use]
+pub fn run(seed: u64, options: Options) -> Report {
+    let mut report = Report { seed, ..Report::default() };
+    let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, options, &mut report)));
+    report.violation = match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(violation)) => Some(violation),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Some(Violation::new("nobody panics", text.unwrap_or_default()))
+        }
+    };
+    report
+}
+
+fn simulate(seed: u64, options: Options, report: &mut Report) -> Result<(), Violation> {
+    let mut prng = Prng::new(seed);
+    let shape = draw_shape(&mut prng, options);
+    let plans = draw_publishers(&mut prng, shape.nodes);
+    report.nodes = shape.nodes;
+    let mut cluster = Cluster::new(shape, &plans, &mut prng);
+    if !options.faults {
+        cluster.adversary.next_ns = u64::MAX;
+    }
+    let outcome = both_phases(&mut cluster, options);
+    fill(report, &cluster);
+    outcome?;
+    let end = stop_and_read(&mut cluster)?;
+    let last = end.log().last();
+    report.events_committed = last.map_or(0, |entry| entry.header().next_offset().prev().0);
+    cluster.book.finish(&end)
+}
+
+fn both_phases(cluster: &mut Cluster, options: Options) -> Result<(), Violation> {
+    cluster.advance(options.safety_ns, |_| false)?;
+    cluster.make_peace();
+    let limit_ns = cluster.now_ns() + options.liveness_limit_ns;
+    cluster.advance(limit_ns, Cluster::is_converged)?;
+    match cluster.unfinished() {
+        None => Ok(()),
+        Some(what) => Err(Violation::new(
+            "liveness",
+            format!("{} s after the last fault: {what}", options.liveness_limit_ns / NS_PER_S),
+        )),
+    }
+}
+
+fn fill(report: &mut Report, cluster: &Cluster) {
+    let world = cluster.world.borrow();
+    report.trace_hash = world.trace();
+    report.simulated_ns = world.now_ns();
+    report.acknowledgements = cluster.acknowledgements;
+    report.elections = cluster.book.elections();
+    report.faults.clone_from(&cluster.adversary.counts);
+    let net = [
+        (fault::LOST, world.counts.lost),
+        (fault::REORDERED, world.counts.reordered),
+        (fault::DUPLICATED, world.counts.duplicated),
+        (fault::CUT, world.counts.cut),
+        (fault::STREAM_RESET, world.counts.resets),
+    ];
+    for (name, count) in net {
+        *report.faults.entry(name).or_insert(0) += count;
+    }
+}
+
+/// Stops every node in good order, recovers each log as a start would, and reads it.
+fn stop_and_read(cluster: &mut Cluster) -> Result<End, Violation> {
+    let options = cluster.shape.log_options();
+    let mut logs = Vec::new();
+    for node in &mut cluster.nodes {
+        node.close();
+        let mut entries = Vec::new();
+        let report = log::verify(&node.disk, Path::new("/data"), &options, &mut |entry, _| {
+            entries.extend(Entry::decode(entry.bytes()));
+        });
+        if let Err(error) = report {
+            return Err(Violation::new("logs verify", format!("node {}: {error}", node.id)));
+        }
+        logs.push((node.id, entries));
+    }
+    Ok(End { logs })
+}
+
+fn draw_shape(prng: &mut Prng, options: Options) -> Shape {
+    let nodes = options.nodes.unwrap_or([3, 3, 3, 3, 3, 3, 5, 5, 1, 4][prng.below(10) as usize]);
+    Shape {
+        nodes,
+        durability: if prng.chance(200_000) { Durability::Memory } else { Durability::Disk },
+        segment_bytes: [64 << 10, 128 << 10, 512 << 10][prng.below(3) as usize],
+        batch: BatchLimits {
+            events_max: prng.between(1, 64) as usize,
+            bytes_max: 24 << 10,
+            delay_max_ns: NS_PER_MS,
+        },
+        batcher: BatcherLimits {
+            peer_messages_limit: prng.between(1, 64) as usize,
+            requests_limit: prng.between(1, 64) as usize,
+            unsettled_bytes_limit: prng.between(16 << 10, 512 << 10),
+            hot_tail_bytes_limit: prng.between(4 << 10, 128 << 10),
+            append_bytes_limit: prng.between(1 << 10, 64 << 10) as usize,
+        },
+        delivery: DeliveryLimits {
+            window_bytes_limit: prng.between(1 << 10, 64 << 10) as usize,
+            outbox_bytes_limit: prng.between(4 << 10, 64 << 10) as usize,
+            frame_bytes_limit: prng.between(1 << 10, 32 << 10) as usize,
+            cold_read_bytes: prng.between(1 << 10, 64 << 10) as usize,
+            ..DeliveryLimits::default()
+        },
+        timers: TimerSettings { heartbeat_interval_ns: 50 * NS_PER_MS, missed_heartbeats: 3 },
+        interleaved: prng.chance(500_000),
+    }
+}
+
+fn draw_publishers(prng: &mut Prng, nodes: u16) -> Vec<PublisherPlan> {
+    let count = prng.between(1, 4);
+    (0..count)
+        .map(|_| PublisherPlan {
+            window: prng.between(1, 200),
+            frame_events: prng.between(1, 24),
+            pause_ns: prng.between(1, 30) * NS_PER_MS,
+            nodes,
+        })
+        .collect()
+}
