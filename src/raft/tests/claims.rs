@@ -1,4 +1,4 @@
-//! The claimed tail (ARCHITECTURE rule 11, 'torn or rotten'; PITFALLS 60).
+//! The claimed tail (rule 11; PITFALLS 60).
 
 use super::{append, drain, i, id, members, n, restored, t};
 use crate::base::ids::EntryId;
