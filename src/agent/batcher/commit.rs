@@ -39,6 +39,7 @@ impl<C: Clock> Batcher<C> {
             }
         }
         self.rings.commit_tail.publish(self.applied.index.0, self.applied.next_offset.prev().0);
+        self.publish_hint();
         self.acknowledge(commit);
     }
 

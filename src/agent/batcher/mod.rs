@@ -296,11 +296,16 @@ impl<C: Clock> Batcher<C> {
                         Durability::Memory => written,
                     };
                     self.raft.log_stable(generation, stable);
+                    self.publish_hint();
                 }
                 LogEvent::HardStateFlushed { write_id } => self.hard_state_flushed(write_id),
             }
         }
         work
+    }
+
+    fn publish_hint(&self) {
+        self.rings.commit_tail.publish_hint(self.raft.commit_index().0, self.raft.stable_index().0);
     }
 
     fn fire_timers(&mut self) -> usize {

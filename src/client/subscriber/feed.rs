@@ -45,6 +45,8 @@ pub(super) struct Feed {
     may_begin_inside: bool,
     /// Of the frame that is being handed over: entries done, and their bytes.
     head: (u32, usize),
+    /// Nothing is taken yet: the caller has not begun to poll.
+    pub(super) held: bool,
     /// The node cannot serve; go to the next one.
     pub(super) go_on: Option<ClientError>,
 }
@@ -63,6 +65,7 @@ impl Feed {
             last: None,
             may_begin_inside: true,
             head: (0, 0),
+            held: true,
             go_on: None,
         }
     }
@@ -263,6 +266,8 @@ impl<F: FnMut(Delivered<'_>) -> ControlFlow<()>> Handler for Delivering<'_, F> {
                 feed.began(*start_offset);
                 feed.known = (*commit_index, *last_offset);
             }
+            // Stays in the connection's inbox, whole, until somebody wants it.
+            ServerMessage::Entries(_) if feed.held => return Ok(Flow::Keep),
             ServerMessage::Entries(entries) if ours(entries.subscription) && feed.position.is_some() => {
                 let taken = feed.take_entries(links, link, entries, &mut self.on_event);
                 if let Err(error) = &taken {

@@ -189,8 +189,9 @@ impl Subscriber {
         };
         while subscriber.feed.position.is_none() {
             // Nothing is taken before the subscription stands; events that came with it stay for the first poll.
-            subscriber.turn(options.no_progress_timeout, &mut |_| ControlFlow::Break(()))?;
+            subscriber.turn(options.no_progress_timeout, &mut |_| ControlFlow::Continue(()))?;
         }
+        subscriber.feed.held = false;
         subscriber.links.be_lenient();
         Ok(subscriber)
     }
