@@ -305,7 +305,7 @@ impl<C: Clock> Batcher<C> {
     }
 
     fn publish_hint(&self) {
-        self.rings.commit_tail.publish_hint(self.raft.commit_index().0, self.raft.stable_index().0);
+        self.rings.commit_tail.publish_hint(self.raft.commit_index().0, self.flushed.0);
     }
 
     fn fire_timers(&mut self) -> usize {
