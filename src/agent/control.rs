@@ -130,6 +130,7 @@ pub struct CommitTail(Arc<CommitTailState>);
 struct CommitTailState {
     commit_index: CachePadded<AtomicU64>,
     last_offset: AtomicU64,
+    commit_hint: AtomicU64,
 }
 
 impl CommitTail {
@@ -141,6 +142,20 @@ impl CommitTail {
         );
         self.0.last_offset.store(last_offset, Ordering::Release);
         self.0.commit_index.store(commit_index, Ordering::Release);
+    }
+
+    /// Publishes how far this node's own flushed log is known to be committed.
+    ///
+    /// Not simply the commit index: what is committed may not have reached this disk yet, where an older suffix that
+    /// lost an election may still lie at the same indexes. Trusting that after a crash would be fatal.
+    pub fn publish_hint(&self, commit_index: u64, flushed_index: u64) {
+        self.0.commit_hint.store(commit_index.min(flushed_index), Ordering::Release);
+    }
+
+    /// A commit index that a restart may trust: everything up to it is flushed on this node.
+    #[must_use]
+    pub fn commit_hint(&self) -> u64 {
+        self.0.commit_hint.load(Ordering::Acquire)
     }
 
     /// The commit index.

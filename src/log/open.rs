@@ -51,7 +51,8 @@ pub struct Recovered {
 
 impl<D: Disk> LogStore<D> {
     /// Locks the directory, recovers the log and makes it ready for appending. `visitor` sees every surviving entry
-    /// once, in order, with the commit hint (a lower bound of the commit index); if an error is returned, what it saw means nothing. Everything recovered is durable on return.
+    /// once, in order, with the commit hint (a lower bound of the commit index); if an error is returned, what it saw
+    /// means nothing. Everything recovered is durable on return.
     ///
     /// # Errors
     /// Not formatted, locked, of an unknown version, of another cluster, damaged below the watermark, or the disk

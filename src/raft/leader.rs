@@ -12,7 +12,7 @@ use super::quorum::Values;
 use super::read_index::Reads;
 use super::ready::{LogOp, Role, SendPlan};
 use super::timer::TimerKind;
-use crate::base::ids::{EntryId, LogIndex, NodeId, Term};
+use crate::base::ids::{LogIndex, NodeId, Term};
 
 /// State of a leader, made anew in each term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -239,11 +239,5 @@ impl Raft {
     /// Whether everything committed before this term is known to be: an entry of this term is (PITFALLS 44).
     pub(super) fn committed_in_term(&self) -> bool {
         self.leading.as_ref().is_some_and(|leading| self.commit >= leading.term_start)
-    }
-
-    /// Where `next_send` would go on for `peer`; shown in status.
-    #[must_use]
-    pub fn next_prev(&self, peer: NodeId) -> Option<EntryId> {
-        self.progress(peer)?.prev_id(&self.log)
     }
 }

@@ -223,7 +223,10 @@ impl Progress {
     /// The connection is gone or new: what was in flight may be lost, and the peer may have restarted. Where it
     /// stood is asked again, also its stable index (with durability `memory` a reboot loses that).
     pub(super) fn note_reconnected(&mut self) {
-        let guess = self.stable;
+        let guess = match self.state {
+            ProgressState::Replicate => self.stable,
+            ProgressState::Probe => self.next.prev(),
+        };
         self.stable = LogIndex::ZERO;
         self.appended = LogIndex::ZERO;
         self.probe_from(guess);
@@ -246,7 +249,9 @@ impl Progress {
         // nothing at all of what was on the way then has lost it. (Rule of thumb for speed, never for safety.)
         let forgot = appended < self.mark.appended;
         let stuck = appended <= self.mark.appended && appended < self.mark.sent_last;
-        if self.state == ProgressState::Replicate && (forgot || stuck) {
+        if forgot {
+            self.note_reconnected();
+        } else if stuck && self.state == ProgressState::Replicate {
             self.probe_from(self.stable);
         } else if self.probe_round.is_some_and(|sent| round > sent) {
             self.probe_round = None;

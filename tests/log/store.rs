@@ -1,6 +1,5 @@
 //! The ordinary ways of writer and reader, over the operating system's disk and with single faults.
 
-use std::path::Path;
 
 use tercet::base::ids::{EntryId, GroupId, Incarnation, LogIndex, NodeId, Offset, Term};
 use tercet::entry::Entry;
@@ -398,61 +397,4 @@ fn hot_tail_holds_a_dense_run_and_trims_only_what_may_go() {
     assert_eq!((tail.last_index(), tail.bytes()), (LogIndex(10), 2 * len));
     tail.truncate_from(LogIndex(5));
     assert_eq!((tail.first_index(), tail.last_index(), tail.bytes()), (LogIndex(5), LogIndex(4), 0));
-}
-
-/// Prints what the watermark slot costs in a flush. By hand: `cargo test --test recovery_table -- --ignored slot_cost
-/// --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn slot_cost_of_a_flush() {
-    let temp =
-        tempfile::tempdir_in(std::env::var_os("TERCET_MEASURE_DIR").unwrap_or_else(|| ".".into())).unwrap();
-    let options = LogOptions::new(GroupId(0), 64 << 20).unwrap();
-    format_here(&RealDisk, temp.path().join("d").as_path(), &options);
-    measure(&temp.path().join("d"), options);
-}
-
-fn measure(data_dir: &Path, options: LogOptions) {
-    use tercet::log::DiskFile;
-    let path = data_dir.join("raw");
-    let file = RealDisk.create(&path, 64 << 20).unwrap();
-    let zeros = vec![0; 1 << 20];
-    for at in 0..64u64 {
-        file.write_at(&[std::io::IoSlice::new(&zeros)], at << 20).unwrap();
-    }
-    file.sync_data().unwrap();
-    let body = vec![7u8; 32 << 10];
-    let mut times = [Vec::new(), Vec::new(), Vec::new()];
-    for round in 0..1500u64 {
-        let which = (round % 3) as usize;
-        let start = std::time::Instant::now();
-        file.write_at(&[std::io::IoSlice::new(&body)], 12288 + round * (32 << 10)).unwrap();
-        match which {
-            0 => {}
-            1 => file.write_at(&[std::io::IoSlice::new(&body[..64])], 4096 * (1 + round % 2)).unwrap(),
-            _ => {
-                file.sync_data().unwrap();
-                file.write_at(&[std::io::IoSlice::new(&body[..64])], 4096 * (1 + round % 2)).unwrap();
-            }
-        }
-        file.sync_data().unwrap();
-        times[which].push(start.elapsed());
-    }
-    for (name, times) in
-        ["no slot", "slot in the same sync", "slot by a sync of its own"].iter().zip(&mut times)
-    {
-        times.sort_unstable();
-        println!("{name}: p50 {:?}, p99 {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
-    }
-    std::fs::remove_file(&path).unwrap();
-    drop(open(RealDisk, data_dir, options).unwrap());
-}
-
-#[test]
-fn writer_and_reader_may_move_to_threads_of_their_own() {
-    const fn is_send<T: Send>() {}
-    is_send::<LogStore<RealDisk>>();
-    is_send::<LogReader<tercet::log::RealFile>>();
-    is_send::<CatalogChange<tercet::log::RealFile>>();
-    is_send::<LogStore<SimDisk>>();
 }

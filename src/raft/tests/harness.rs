@@ -6,8 +6,8 @@ use super::{config, members, n};
 use crate::base::ids::{EntryId, LogIndex, NodeId, Term};
 use crate::base::prng::Prng;
 use crate::raft::{
-    HardState, LogOp, LogView, Membership, Message, Raft, Ready, Restored, Role, TermRuns, TimerKind,
-    TimerRequest,
+    AppendOutcome, HardState, LogOp, LogView, Membership, Message, Raft, Ready, Restored, Role, TermRuns,
+    TimerKind, TimerRequest,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -292,6 +292,10 @@ impl Cluster {
                 self.restart(at);
             }
         }
+        if self.faults.crash > 0 && self.faults.damage && self.prng.chance(3_000) {
+            let up: Vec<usize> = (0..count).filter(|&at| self.nodes[at].raft.is_some()).collect();
+            up.into_iter().for_each(|at| self.crash(at));
+        }
         if self.prng.chance(self.faults.cut) {
             let (a, b) = (self.prng.below(count as u64) as usize, self.prng.below(count as u64) as usize);
             // One way or both.
@@ -336,7 +340,10 @@ impl Cluster {
                 let op = node.writes.pop_front().unwrap();
                 node.disk.apply(op);
             }
-            node.disk.hint = node.disk.hint.max(raft.commit_index().min(raft.stable_index()));
+            // Where tails are damaged, the watermark lags, so that what was acknowledged is among the damage.
+            if !self.faults.damage || self.prng.chance(50_000) {
+                node.disk.hint = node.disk.hint.max(raft.commit_index().min(raft.stable_index()));
+            }
             let report = (node.disk.generation, LogIndex(node.disk.log.len() as u64));
             node.reports.push((self.now + self.prng.below(slow), report.0, report.1));
         }
@@ -490,6 +497,15 @@ impl Cluster {
         match *message {
             Message::PreVote { .. } | Message::ClaimQuery { .. } => {}
             Message::PreVoteReply { granted: true, .. } => {}
+            Message::AppendReply { term, outcome: AppendOutcome::Accepted { appended, stable } } => {
+                assert!(term <= disk.hard.term && stable <= appended);
+                let leader = &self.nodes[to.0 as usize - 1];
+                let leads = |raft: &Raft| raft.role() == Role::Leader && raft.term() == term;
+                if term == raft.term() && leader.raft.as_ref().is_some_and(leads) {
+                    let upto = appended.get() as usize;
+                    assert_eq!(node.log[..upto], leader.log[..upto], "n{} verified wrongly", at + 1);
+                }
+            }
             _ => assert!(message.term() <= disk.hard.term, "n{} sent {message:?} too early", at + 1),
         }
         match *message {
@@ -513,6 +529,9 @@ impl Cluster {
         node.seen_term = raft.term();
         assert_eq!(raft.last_id().index.get(), node.log.len() as u64);
         assert_eq!(raft.last_id().term, node.log.last().unwrap().term);
+        let stable = raft.stable_index().get() as usize;
+        assert!(stable <= node.log.len() && stable >= 1);
+        assert_eq!(node.disk.log.get(stable - 1), node.log.get(stable - 1), "n{}: not stable", at + 1);
         if raft.role() != Role::Leader {
             return;
         }
