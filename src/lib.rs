@@ -21,7 +21,7 @@ pub mod agent;
 
 pub mod runtime;
 
-//pub mod client;
+pub mod client;
 pub mod config;
 pub mod node;
 

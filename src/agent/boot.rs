@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use super::batcher::BatcherStart;
-use crate::base::ids::{EntryId, LogIndex, Offset};
+use crate::base::ids::{LogIndex, Offset};
 use crate::entry::{Configuration, Entry, EntryKind, EntryView};
 use crate::log::{Disk, Identity, LogError, LogOptions, LogStore, Recovered};
-use crate::raft::{HardState, Membership, Restored, TermRuns, TermRunsError};
+use crate::raft::{HardState, Membership, Restored};
 use crate::stream::Producers;
 
 /// An opened data directory.
@@ -123,9 +123,13 @@ fn start_of(
     let learners = configuration.learners.iter().map(|member| member.node_id).collect();
     let membership =
         Membership::new(voters, learners).map_err(|error| format!("the configuration: {error}"))?;
-    let log = term_runs(&recovered).map_err(|error| format!("the terms of the log: {error}"))?;
     Ok(BatcherStart {
-        restored: Restored { hard_state, membership, log, commit_hint: recovered.commit_hint },
+        restored: Restored {
+            hard_state,
+            membership,
+            log: recovered.runs,
+            commit_hint: recovered.commit_hint,
+        },
         configuration,
         hard_state: recovered.hard_state,
         producers: rebuild.producers,
@@ -136,15 +140,4 @@ fn start_of(
         last_log_time_ns: recovered.last_log_time_ns,
         generation: 0,
     })
-}
-
-fn term_runs(recovered: &Recovered) -> Result<TermRuns, TermRunsError> {
-    let mut log = TermRuns::new();
-    for (place, (term, first)) in recovered.runs.iter().enumerate() {
-        let end = recovered.runs.get(place + 1).map_or(recovered.last.index.next(), |(_, next)| *next);
-        for index in first.0..end.0 {
-            log.append(EntryId::new(*term, LogIndex(index)))?;
-        }
-    }
-    Ok(log)
 }

@@ -250,8 +250,6 @@ pub enum LogCommand {
         /// What to store.
         state: StoredHardState,
     },
-    /// A commit index worth remembering with the next watermark.
-    CommitHint(LogIndex),
 }
 
 /// Log writer to batcher.

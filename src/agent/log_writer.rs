@@ -170,7 +170,6 @@ impl<D: Disk> LogWriter<D> {
                     self.flushed = self.flushed.min(first_removed.prev());
                 }
                 LogCommand::HardState { write_id, state } => hard_state = Some((write_id, state)),
-                LogCommand::CommitHint(index) => self.store.set_commit_hint(index),
             }
         }
         self.counters.bytes_written.add(bytes as u64);
@@ -179,6 +178,7 @@ impl<D: Disk> LogWriter<D> {
 
     /// Makes what was gathered stable in the cluster's sense, and reports it.
     fn write(&mut self) -> Result<(), LogError> {
+        self.store.set_commit_hint(LogIndex(self.rings.commit_tail.commit_index()));
         let before = (self.generation, self.written, self.flushed);
         match self.durability {
             Durability::Disk => self.flush()?,
@@ -206,6 +206,7 @@ impl<D: Disk> LogWriter<D> {
     /// flush that nobody waits for.
     fn idle(&mut self, now_ns: u64) -> Result<usize, LogError> {
         let flushed_before = self.flushed;
+        self.store.set_commit_hint(LogIndex(self.rings.commit_tail.commit_index()));
         self.flush()?;
         if self.flushed != flushed_before {
             self.report();

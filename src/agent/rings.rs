@@ -153,6 +153,9 @@ pub struct LogWriterRings<F> {
     pub to_batcher: RingSender<LogEvent>,
     /// Segments that come and go.
     pub to_reader: RingSender<CatalogChange<F>>,
+    /// The newest commit, remembered with the next watermark. Read, not sent: a message a commit would wake the
+    /// writer for nothing.
+    pub commit_tail: CommitTail,
 }
 
 /// The reader's ends.
@@ -389,7 +392,12 @@ pub fn make_rings<S, F>(
             commit_tail: commit_tail.clone(),
             peers: batcher_peers,
         },
-        log_writer: LogWriterRings { from_batcher: log_in, to_batcher: events_out, to_reader: catalog_out },
+        log_writer: LogWriterRings {
+            from_batcher: log_in,
+            to_batcher: events_out,
+            to_reader: catalog_out,
+            commit_tail: commit_tail.clone(),
+        },
         reader: ReaderRings {
             from_writer: catalog_in,
             from_batcher: catch_up_in,

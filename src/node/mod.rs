@@ -57,7 +57,7 @@ impl RunningNode {
     /// [`NodeError`], with one line that says what to do and an exit code.
     pub fn start(settings: &Settings) -> Result<(Self, StartReport), NodeError> {
         let me = settings.nodes.iter().find(|node| node.id == settings.node_id);
-        let me = me.ok_or_else(|| NodeError::NotInNodes(settings.node_id))?;
+        let me = me.ok_or(NodeError::NotInNodes(settings.node_id))?;
         // Ports first: a port in use must not cost a recovery, and nothing is accepted before the runner turns.
         let listeners = Listeners { peer: bind_listener(me.peer)?, client: bind_listener(me.client)? };
         let opened = open::open(settings)?;

@@ -357,17 +357,9 @@ fn place_agents(
     let delivery = Delivery::new(net, parts.welcome, DeliveryLimits::default(), rings.delivery, counters);
     plan.put(AgentRole::Delivery, slot, delivery);
     let (net, slot) = plan.net_of(AgentRole::Conductor)?;
-    let Listeners { peer, client } = parts.listeners;
-    let conductor = Conductor::new(
-        net,
-        parts.conductor,
-        peer,
-        client,
-        parts.pins,
-        rings.conductor,
-        control.clone(),
-        counters,
-    )?;
+    let ports = (parts.listeners.peer, parts.listeners.client);
+    let conductor =
+        Conductor::new(net, parts.conductor, ports, parts.pins, rings.conductor, control.clone(), counters)?;
     plan.put(AgentRole::Conductor, slot, conductor);
     let writer = LogWriter::new(
         parts.store,

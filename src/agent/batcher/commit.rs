@@ -5,7 +5,7 @@
 
 use super::Batcher;
 use super::pending::Waiter;
-use crate::agent::commands::{BatcherReply, LogCommand};
+use crate::agent::commands::BatcherReply;
 use crate::agent::control::Fatal;
 use crate::agent::rings::DeliveryNotice;
 use crate::base::clock::Clock;
@@ -40,7 +40,6 @@ impl<C: Clock> Batcher<C> {
         }
         self.rings.commit_tail.publish(self.applied.index.0, self.applied.next_offset.prev().0);
         self.acknowledge(commit);
-        self.to_writer(LogCommand::CommitHint(commit));
     }
 
     fn apply(&mut self, entry: &Entry) {

@@ -47,7 +47,7 @@ impl<C: Clock> Batcher<C> {
         stored.voted_for = state.voted_for;
         stored.claimed_tail = state.claimed_tail;
         let command = self.hard_state.write(Some(version), None);
-        self.to_writer(command);
+        self.hand_to_writer(command);
     }
 
     /// All writes up to `write_id` are durable: tell the core and the conductor.
@@ -82,7 +82,7 @@ impl<C: Clock> Batcher<C> {
                 None => {
                     self.hard_state.stored.pins.insert(request.peer, request.incarnation);
                     let command = self.hard_state.write(None, Some(request));
-                    self.to_writer(command);
+                    self.hand_to_writer(command);
                 }
             }
         }

@@ -29,6 +29,7 @@ use self::hard_state::HardStateWriter;
 use self::pending::Pending;
 use self::publish::Staging;
 use self::replicate::PeerPort;
+use self::tail::Unwritten;
 use self::timers::Timers;
 use super::Agent;
 use super::commands::{BatcherReply, LogCommand, LogEvent, PublishChunk};
@@ -50,7 +51,7 @@ pub struct BatcherLimits {
     pub peer_messages_limit: usize,
     /// Publish frames taken in one turn.
     pub requests_limit: usize,
-    /// Bytes of appended entries that are not yet committed or not yet flushed here; intake stops beyond it.
+    /// Bytes of appended entries that are not yet applied, and of those not yet written here; intake stops beyond it.
     pub unsettled_bytes_limit: u64,
     /// Bytes kept in the hot tail for peers that are a little behind.
     pub hot_tail_bytes_limit: u64,
@@ -156,7 +157,9 @@ pub struct Batcher<C> {
     open_chunk: Option<(PublishChunk, usize)>,
     written: LogIndex,
     flushed: LogIndex,
+    /// Bytes of appended entries that are not yet applied.
     unsettled_bytes: u64,
+    unwritten: Unwritten,
     reads: Vec<status::OpenRead>,
     next_read_token: u64,
     led_before: bool,
@@ -260,7 +263,7 @@ impl<C: Clock> Batcher<C> {
     }
 
     /// Hands a command to the log writer, in order, never losing it.
-    fn to_writer(&mut self, command: LogCommand) {
+    fn hand_to_writer(&mut self, command: LogCommand) {
         if !self.log_backlog.is_empty() {
             self.log_backlog.push_back(command);
         } else if let Err(back) = self.rings.to_writer.push(command) {
@@ -283,8 +286,11 @@ impl<C: Clock> Batcher<C> {
             work += 1;
             match event {
                 LogEvent::Progress { generation, written, flushed } => {
-                    self.written = written;
-                    self.flushed = flushed;
+                    if generation == self.raft.log_generation() {
+                        // An older report may speak of entries that are gone (PITFALLS 28).
+                        (self.written, self.flushed) = (written, flushed);
+                        self.unwritten.written_to(written);
+                    }
                     let stable = match self.durability {
                         Durability::Disk => flushed,
                         Durability::Memory => written,
@@ -312,9 +318,14 @@ impl<C: Clock> Batcher<C> {
 
     /// Intake may go on: nothing waits for a full ring, and what is in flight is bounded.
     fn may_take_in(&self) -> bool {
-        self.log_backlog.is_empty()
+        self.writer_keeps_up()
             && self.reply_backlog.is_empty()
             && self.unsettled_bytes < self.settings.limits.unsettled_bytes_limit
+    }
+
+    /// What waits for the log writer is bounded in bytes too, whatever the quorum does without this disk.
+    fn writer_keeps_up(&self) -> bool {
+        self.log_backlog.is_empty() && self.unwritten.bytes() < self.settings.limits.unsettled_bytes_limit
     }
 
     fn check_drained(&mut self) {

@@ -42,7 +42,7 @@ impl<C: Clock> Batcher<C> {
             work += self.drain_link_states(slot);
             for _ in 0..self.settings.limits.peer_messages_limit {
                 // A disk that is far behind stops intake: the leader's window is bounded, so this is the backstop.
-                if !self.log_backlog.is_empty() {
+                if !self.writer_keeps_up() {
                     break;
                 }
                 let Some(received) = self.peers[slot].rings.from_receiver.pop() else { break };

@@ -1,5 +1,7 @@
 //! The end of the log as the batcher knows it: appending, truncating, and what the next entry continues from.
 
+use std::collections::VecDeque;
+
 use super::publish::Staging;
 use super::replicate::PeerPort;
 use super::{Batcher, BatcherCounters, BatcherSettings, commit, hard_state, pending, timers};
@@ -51,6 +53,38 @@ pub struct BatcherStart {
     pub last_log_time_ns: u64,
     /// Truncations carried out by the writer so far.
     pub generation: u64,
+}
+
+/// Sizes of the entries that the log writer has not yet written, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten {
+    sizes: VecDeque<(LogIndex, u64)>,
+    bytes: u64,
+}
+
+impl Unwritten {
+    /// Their sum.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn push(&mut self, index: LogIndex, bytes: u64) {
+        self.sizes.push_back((index, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Everything up to `written` is in the page cache.
+    pub(super) fn written_to(&mut self, written: LogIndex) {
+        while let Some((_, bytes)) = self.sizes.pop_front_if(|(index, _)| *index <= written) {
+            self.bytes -= bytes;
+        }
+    }
+
+    fn truncate_from(&mut self, first_removed: LogIndex) {
+        while let Some((_, bytes)) = self.sizes.pop_back_if(|(index, _)| *index >= first_removed) {
+            self.bytes -= bytes;
+        }
+    }
 }
 
 impl<C: Clock> Batcher<C> {
@@ -108,12 +142,13 @@ impl<C: Clock> Batcher<C> {
             rings,
             control,
             counters: BatcherCounters::new(counters),
-            log_backlog: std::collections::VecDeque::new(),
-            reply_backlog: std::collections::VecDeque::new(),
+            log_backlog: VecDeque::new(),
+            reply_backlog: VecDeque::new(),
             open_chunk: None,
             written: last,
             flushed: last,
             unsettled_bytes: 0,
+            unwritten: Unwritten::default(),
             reads: Vec::new(),
             next_read_token: 1,
             led_before: false,
@@ -149,8 +184,9 @@ impl<C: Clock> Batcher<C> {
             log_time_at_ns: self.now_ns,
         };
         self.unsettled_bytes += entry.len_bytes() as u64;
+        self.unwritten.push(entry.index(), entry.len_bytes() as u64);
         self.hot.push(entry.clone());
-        self.to_writer(LogCommand::Append(entry));
+        self.hand_to_writer(LogCommand::Append(entry));
     }
 
     /// Carries out what the core decided about the log. `received` are the entries of the Append just stepped.
@@ -195,6 +231,9 @@ impl<C: Clock> Batcher<C> {
         }
         self.unsettled_bytes = self.unsettled_bytes.saturating_sub(removed_bytes);
         self.hot.truncate_from(first_removed);
+        self.unwritten.truncate_from(first_removed);
+        self.written = self.written.min(first_removed.prev());
+        self.flushed = self.flushed.min(first_removed.prev());
         self.producers.drop_overlay();
         let kept = first_removed.prev();
         let (chain, next_offset, log_time_ns) = if kept == self.applied.index {
@@ -205,7 +244,7 @@ impl<C: Clock> Batcher<C> {
             (entry.chain(), entry.header().next_offset(), entry.header().log_time_ns)
         };
         self.tail = TailState { index: kept, chain, next_offset, log_time_ns, log_time_at_ns: self.now_ns };
-        self.to_writer(LogCommand::TruncateFrom { first_removed, generation });
+        self.hand_to_writer(LogCommand::TruncateFrom { first_removed, generation });
     }
 
     /// Keeps the hot tail within its bound, but never drops what is not applied or not yet readable from the log.

@@ -165,15 +165,14 @@ impl<N: Net> Agent for Conductor<N> {
 }
 
 impl<N: Net> Conductor<N> {
-    /// An agent over two listeners that are bound already, so that a port in use is known before anything starts.
+    /// An agent over two listeners (peer port, client port) that are bound already, so that a port in use is known before anything starts.
     ///
     /// # Errors
     /// A listener cannot be registered.
     pub fn new(
         mut net: N,
         settings: ConductorSettings,
-        mut peer_listener: N::Listener,
-        mut client_listener: N::Listener,
+        (mut peer_listener, mut client_listener): (N::Listener, N::Listener),
         pins: Pins,
         rings: ConductorRings<N::Stream>,
         control: Control,

@@ -139,7 +139,7 @@ pub(super) fn pump(
             }
         }
         if !gathered.looked_at {
-            match window.from_offset(subscription.next_offset) {
+            match window.starting_at(subscription.next_offset) {
                 Some(entries) => {
                     for entry in entries {
                         if !gathered.take(subscription, entry, frame_limit) {

@@ -33,7 +33,7 @@ impl Window {
     }
 
     /// The entries from the one that holds `offset` on; `None` when that one is not here.
-    pub(super) fn from_offset(&self, offset: Offset) -> Option<impl Iterator<Item = &Entry>> {
+    pub(super) fn starting_at(&self, offset: Offset) -> Option<impl Iterator<Item = &Entry>> {
         let first = self.entries.front()?;
         if offset < first.header().base_offset {
             return None;
@@ -71,6 +71,6 @@ mod tests {
         assert_eq!(window.entries.front().map(Entry::index), Some(LogIndex(3)));
         window.push(noop(9));
         assert_eq!(window.entries.len(), 1);
-        assert!(window.from_offset(Offset(8)).is_none());
+        assert!(window.starting_at(Offset(8)).is_none());
     }
 }

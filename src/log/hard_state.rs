@@ -1,0 +1,293 @@
+//! Hard state: what Raft must never forget (figure 2 of the paper: current_term, voted_for), with the claimed tail
+//! (rule 11), the peers' pinned incarnations (rule 13) and the boot id.
+//!
+//! One file of two 4 KiB blocks, written in turn, each write synced before the call returns; the slot with the higher
+//! number holds. A torn write therefore loses only what nobody has been told of yet.
+//!
+//! ```text
+//! slot (512 B at 0 and at 4096): 0 magic "TERCHST\0" | 8 version u32 | 12 pin count u32 | 16 number u64 | 24 term u64
+//!   32 voted for u16 (0 none) | 34 zero 6 B | 40 claimed term u64 | 48 claimed index u64 (0 none) | 56 boot id hash u64
+//!   64 pins, 7 x (node u16, zero 6 B, incarnation u128), ascending | zeros | 508 CRC32 of bytes 0..508
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::path::Path;
+
+use super::disk::{Disk, DiskError, DiskFile};
+use super::error::LogError;
+use crate::base::bytes::{ByteReader, ByteWriter, ShortInput};
+use crate::base::checksum::crc32;
+use crate::base::ids::{COUNTER_MAX, EntryId, Incarnation, LogIndex, NodeId, Term};
+use crate::base::limits::NODES_MAX;
+use crate::raft::HardState;
+
+const MAGIC: [u8; 8] = *b"TERCHST\0";
+/// The only version of the hard state's format so far.
+pub const HARD_STATE_VERSION: u32 = 1;
+const SLOT_BYTES: usize = 512;
+const BLOCK_BYTES: u64 = 4096;
+const CRC_AT: usize = SLOT_BYTES - 4;
+const _: () = assert!(64 + NODES_MAX * 24 <= CRC_AT, "all pins fit the slot");
+
+/// What is stored.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StoredHardState {
+    /// Latest term seen.
+    pub term: Term,
+    /// Who got the vote in it.
+    pub voted_for: Option<NodeId>,
+    /// An entry that this log is known to have held beyond its end (rule 11).
+    pub claimed_tail: Option<EntryId>,
+    /// Incarnations of peers by first contact; at most [`NODES_MAX`].
+    pub pins: BTreeMap<NodeId, Incarnation>,
+    /// A hash of the operating system's boot id under which this was written; zero: none.
+    pub boot_id_hash: u64,
+}
+
+/// What a block of the file turned out to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SlotFound {
+    /// Undamaged, with its number.
+    Good(u64, StoredHardState),
+    /// The right magic, but a version that this build does not know.
+    UnknownVersion(u32),
+    /// Anything else.
+    Damaged,
+}
+
+impl StoredHardState {
+    /// The consensus core's part.
+    #[must_use]
+    pub const fn raft(&self) -> HardState {
+        HardState { term: self.term, voted_for: self.voted_for, claimed_tail: self.claimed_tail }
+    }
+
+    /// Takes over the consensus core's part; pins and boot id stay.
+    pub const fn set_raft(&mut self, state: HardState) {
+        self.term = state.term;
+        self.voted_for = state.voted_for;
+        self.claimed_tail = state.claimed_tail;
+    }
+
+    /// Encodes one slot.
+    ///
+    /// # Panics
+    /// With more than [`NODES_MAX`] pins.
+    #[must_use]
+    pub fn encode(&self, number: u64) -> Vec<u8> {
+        assert!(self.pins.len() <= NODES_MAX, "at most {NODES_MAX} pins");
+        let claimed = self.claimed_tail.unwrap_or(EntryId::ZERO);
+        let mut out = Vec::with_capacity(SLOT_BYTES);
+        out.put(&MAGIC);
+        out.put_u32(HARD_STATE_VERSION);
+        out.put_u32(self.pins.len() as u32);
+        out.put_u64(number);
+        out.put_u64(self.term.0);
+        out.put_u16(NodeId::to_wire(self.voted_for));
+        out.put(&[0; 6]);
+        out.put_u64(claimed.term.0);
+        out.put_u64(claimed.index.0);
+        out.put_u64(self.boot_id_hash);
+        for (node, incarnation) in &self.pins {
+            out.put_u16(node.0);
+            out.put(&[0; 6]);
+            out.put_u128(incarnation.0);
+        }
+        out.resize(CRC_AT, 0);
+        out.put_u32(crc32(&out));
+        out
+    }
+
+    /// Reads one slot. Total.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> SlotFound {
+        let Some(bytes) = bytes.get(..SLOT_BYTES).filter(|bytes| bytes[..8] == MAGIC) else {
+            return SlotFound::Damaged;
+        };
+        let mut reader = ByteReader::new(&bytes[8..]);
+        match reader.u32() {
+            Ok(HARD_STATE_VERSION) => {}
+            Ok(version) => return SlotFound::UnknownVersion(version),
+            Err(_) => return SlotFound::Damaged,
+        }
+        if bytes[CRC_AT..] != crc32(&bytes[..CRC_AT]).to_le_bytes() {
+            return SlotFound::Damaged;
+        }
+        match Self::fields(&mut reader) {
+            Ok(Some((number, state))) => SlotFound::Good(number, state),
+            Ok(None) | Err(_) => SlotFound::Damaged,
+        }
+    }
+
+    fn fields(reader: &mut ByteReader<'_>) -> Result<Option<(u64, Self)>, ShortInput> {
+        let pin_count = reader.u32()? as usize;
+        let number = reader.u64()?;
+        let term = Term(reader.u64()?);
+        let voted_for = NodeId::from_wire(reader.u16()?);
+        reader.take(6)?;
+        let claimed = EntryId::new(Term(reader.u64()?), LogIndex(reader.u64()?));
+        let boot_id_hash = reader.u64()?;
+        let in_range =
+            [number, term.0, claimed.term.0, claimed.index.0].iter().all(|&value| value <= COUNTER_MAX);
+        if pin_count > NODES_MAX || !in_range {
+            return Ok(None);
+        }
+        let mut pins = BTreeMap::new();
+        for _ in 0..pin_count {
+            let node = NodeId(reader.u16()?);
+            reader.take(6)?;
+            pins.insert(node, Incarnation(reader.u128()?));
+        }
+        let claimed_tail = (claimed.index != LogIndex::ZERO).then_some(claimed);
+        Ok(Some((number, Self { term, voted_for, claimed_tail, pins, boot_id_hash })))
+    }
+}
+
+/// Which of the two slots holds. The decision table of the hard state:
+///
+/// | even | odd | verdict |
+/// |---|---|---|
+/// | good | good | the higher number |
+/// | good | damaged | the good one |
+/// | damaged | good | the good one |
+/// | damaged | damaged | refuse: the node could vote twice |
+/// | unknown version | any | refuse, touch nothing |
+/// | any | unknown version | refuse, touch nothing |
+///
+/// # Errors
+/// A text that says what is wrong.
+pub fn choose_slot(even: SlotFound, odd: SlotFound) -> Result<(u64, StoredHardState), String> {
+    match (even, odd) {
+        (SlotFound::UnknownVersion(version), _) | (_, SlotFound::UnknownVersion(version)) => {
+            Err(format!("hard state of version {version}, this build knows {HARD_STATE_VERSION}"))
+        }
+        (SlotFound::Good(even_number, even), SlotFound::Good(odd_number, odd)) => {
+            Ok(if even_number > odd_number { (even_number, even) } else { (odd_number, odd) })
+        }
+        (SlotFound::Good(number, state), SlotFound::Damaged)
+        | (SlotFound::Damaged, SlotFound::Good(number, state)) => Ok((number, state)),
+        (SlotFound::Damaged, SlotFound::Damaged) => {
+            Err("both copies of the hard state are damaged; without it the node could vote twice".to_owned())
+        }
+    }
+}
+
+/// The open file.
+#[derive(Debug)]
+pub struct HardStateFile<F> {
+    file: F,
+    number: u64,
+}
+
+impl<F: DiskFile> HardStateFile<F> {
+    /// Creates and syncs the file; its directory is the caller's to sync.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn create<D: Disk<File = F>>(
+        disk: &D,
+        path: &Path,
+        state: &StoredHardState,
+    ) -> Result<Self, DiskError> {
+        let file = disk.create(path, 2 * BLOCK_BYTES)?;
+        let mut hard_state = Self { file, number: 0 };
+        // Both slots, so that one flipped bit never leaves a node without.
+        hard_state.write(state)?;
+        hard_state.write(state)?;
+        Ok(hard_state)
+    }
+
+    /// Opens the file and reads what holds. With `write` it is first made certain that what is read is on the disk: the
+    /// last process may have died between write and sync, or its sync may have failed.
+    ///
+    /// # Errors
+    /// Missing, both slots damaged, of an unknown version, or the disk fails.
+    pub fn open<D: Disk<File = F>>(
+        disk: &D,
+        path: &Path,
+        write: bool,
+    ) -> Result<(Self, StoredHardState), LogError> {
+        let file = disk.open(path, write)?;
+        if write {
+            file.sync_data()?;
+            file.drop_cache(0, 2 * BLOCK_BYTES);
+        }
+        let mut slots = [SlotFound::Damaged, SlotFound::Damaged];
+        for (which, slot) in slots.iter_mut().enumerate() {
+            let mut bytes = [0; SLOT_BYTES];
+            let read = file.read_at(&mut bytes, which as u64 * BLOCK_BYTES)?;
+            *slot = StoredHardState::decode(&bytes[..read]);
+        }
+        let [even, odd] = slots;
+        let chosen = choose_slot(even, odd);
+        let (number, state) = chosen.map_err(|what| LogError::HardState { file: path.to_owned(), what })?;
+        Ok((Self { file, number }, state))
+    }
+
+    /// Writes the other slot and syncs. On return the state is durable.
+    ///
+    /// # Errors
+    /// Final: the caller must stop.
+    pub fn write(&mut self, state: &StoredHardState) -> Result<(), DiskError> {
+        let number = self.number + 1;
+        self.file.write_at(&[IoSlice::new(&state.encode(number))], (number % 2) * BLOCK_BYTES)?;
+        self.file.sync_data()?;
+        self.number = number;
+        Ok(())
+    }
+
+    /// Name for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{SlotFound, StoredHardState, choose_slot};
+    use crate::base::ids::{EntryId, Incarnation, LogIndex, NodeId, Term};
+
+    fn sample() -> StoredHardState {
+        StoredHardState {
+            term: Term(9),
+            voted_for: Some(NodeId(2)),
+            claimed_tail: Some(EntryId::new(Term(8), LogIndex(77))),
+            pins: (1..=7).map(|n| (NodeId(n), Incarnation(u128::from(n) << 100))).collect::<BTreeMap<_, _>>(),
+            boot_id_hash: 5,
+        }
+    }
+
+    #[test]
+    fn slot_comes_back_and_no_single_bit_flip_goes_unseen() {
+        let bytes = sample().encode(4);
+        assert_eq!(StoredHardState::decode(&bytes), SlotFound::Good(4, sample()));
+        let mut copy = StoredHardState { term: Term(1), voted_for: None, claimed_tail: None, ..sample() };
+        copy.set_raft(sample().raft());
+        assert_eq!(copy, sample());
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!matches!(StoredHardState::decode(&flipped), SlotFound::Good(..)), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert_eq!(StoredHardState::decode(&bytes[..len]), SlotFound::Damaged);
+        }
+    }
+
+    #[test]
+    fn decision_table_row_by_row() {
+        let good = |number| SlotFound::Good(number, StoredHardState { term: Term(number), ..sample() });
+        let chosen = |even, odd| choose_slot(even, odd).map(|(number, state)| (number, state.term.0));
+        assert_eq!(chosen(good(4), good(3)), Ok((4, 4)));
+        assert_eq!(chosen(good(4), good(5)), Ok((5, 5)));
+        assert_eq!(chosen(good(4), SlotFound::Damaged), Ok((4, 4)));
+        assert_eq!(chosen(SlotFound::Damaged, good(5)), Ok((5, 5)));
+        assert!(chosen(SlotFound::Damaged, SlotFound::Damaged).is_err());
+        assert!(chosen(SlotFound::UnknownVersion(2), good(5)).is_err());
+        assert!(chosen(good(4), SlotFound::UnknownVersion(2)).is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! Opening the log: survey, then repairs in an order that a crash at any step survives.
+//!
+//! 1. names become durable (directory sync), and the last segment and the hard state (they may be in the cache only);
+//! 2. what is claimed beyond a torn tail is written into the hard state;
+//! 3. a torn tail: a fresh segment supersedes it; otherwise the watermark is moved up to the end of the log;
+//! 4. seals that name a superseded successor are corrected;
+//! 5. superseded files and a half-prepared `spare` are removed.
+//!
+//! Before step 1 nothing is touched, so a directory of an unknown version stays as it is.
+
+use std::path::Path;
+
+use super::LogOptions;
+use super::disk::{Disk, DiskFile};
+use super::error::LogError;
+use super::hard_state::{HardStateFile, StoredHardState};
+use super::identity::Identity;
+use super::layout::{HARD_STATE_NAME, LOCK_NAME, SPARE_NAME, Slot, group_dir};
+use super::prepare::IdleState;
+use super::recovery::{Place, RecoveryReport, Survey};
+use super::segment::CatalogChange;
+use super::store::LogStore;
+use crate::base::ids::{EntryId, LogIndex, Offset};
+use crate::entry::EntryView;
+use crate::raft::TermRuns;
+
+/// What the log was when it was opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    /// Whose directory it is.
+    pub identity: Identity,
+    /// The hard state, its claimed tail brought up to date.
+    pub hard_state: StoredHardState,
+    /// The terms of the log, for the consensus core.
+    pub runs: TermRuns,
+    /// The last entry.
+    pub last: EntryId,
+    /// Its chain value.
+    pub last_chain: u64,
+    /// Offset of the next event.
+    pub next_offset: Offset,
+    /// `log_time_ns` of the last entry.
+    pub last_log_time_ns: u64,
+    /// A lower bound of the commit index; at most `last.index`.
+    pub commit_hint: LogIndex,
+    /// An entry that this log held beyond its end (rule 11); the same as in the hard state.
+    pub claimed_tail: Option<EntryId>,
+    /// What recovery saw and did.
+    pub report: RecoveryReport,
+}
+
+impl<D: Disk> LogStore<D> {
+    /// Locks the directory, recovers the log and makes it ready for appending. `visitor` sees every surviving entry
+    /// once, in order, with the commit hint (a lower bound of the commit index); if an error is returned, what it saw
+    /// means nothing. Everything recovered is durable on return.
+    ///
+    /// # Errors
+    /// Not formatted, locked, of an unknown version, of another cluster, damaged below the watermark, or the disk
+    /// fails.
+    pub fn open(
+        disk: D,
+        data_dir: &Path,
+        options: LogOptions,
+        visitor: &mut dyn FnMut(&EntryView<'_>, LogIndex),
+    ) -> Result<(Self, Recovered), LogError> {
+        let identity = Identity::read(&disk, data_dir)?;
+        let lock = disk.lock(&data_dir.join(LOCK_NAME), true)?;
+        let group_dir = group_dir(data_dir, options.group());
+        let place = Place {
+            disk: &disk,
+            group_dir: &group_dir,
+            cluster_id: identity.cluster_id,
+            group: options.group(),
+            repair: true,
+        };
+        let survey = place.survey(visitor)?;
+        disk.sync_dir(&group_dir)?;
+        let (hard_state, mut stored) = HardStateFile::open(&disk, &data_dir.join(HARD_STATE_NAME), true)?;
+        let before = stored.claimed_tail;
+        let claimed = survey.report.cut.as_ref().and_then(|cut| cut.claimed);
+        // A claim that the log has reached by now says no more than the log itself.
+        stored.claimed_tail = before.max(claimed).filter(|claimed| *claimed > survey.tail.id);
+        let recovered = recovered(identity, &survey, &stored);
+        let cut = survey.report.cut.is_some();
+        let last_seq =
+            survey.live.iter().map(|live| &live.segment).chain(&survey.dead).map(|s| s.seq()).max();
+        let mut store = Self {
+            disk,
+            group_dir,
+            options,
+            cluster_id: identity.cluster_id,
+            hard_state,
+            live: survey.live,
+            last_seq: last_seq.unwrap_or(0),
+            staged: Vec::new(),
+            appended: survey.tail,
+            written: survey.tail,
+            flushed: survey.tail,
+            generation: 0,
+            commit_hint: recovered.commit_hint,
+            changes: Vec::new(),
+            spare: None,
+            doomed: survey.dead,
+            idle: IdleState::default(),
+            poison: None,
+            _lock: lock,
+        };
+        if stored.claimed_tail != before {
+            store.write_hard_state(&stored)?;
+        }
+        store.repair(cut)?;
+        Ok((store, recovered))
+    }
+
+    fn repair(&mut self, cut: bool) -> Result<(), LogError> {
+        let spare = self.group_dir.join(SPARE_NAME);
+        if self.disk.exists(&spare)? {
+            self.disk.remove(&spare)?;
+        }
+        if cut {
+            self.start_segment(self.written, 0)?;
+        } else {
+            self.write_slot(|slot| slot)?;
+            self.sync_active()?;
+        }
+        self.correct_seals()?;
+        // Readers learn of the whole set at once, not of how it came about.
+        self.changes.clear();
+        self.changes.extend(self.live.iter().map(|live| CatalogChange::Opened(live.segment.clone())));
+        self.unlink_free()?;
+        Ok(())
+    }
+
+    /// Every segment but the last names its true successor. They differ after a crash in the middle of a roll or a
+    /// truncation; a superseded file may only go when no seal names it any more.
+    fn correct_seals(&mut self) -> Result<(), LogError> {
+        for at in 1..self.live.len() {
+            let next = *self.live[at].segment.header();
+            let live = &mut self.live[at - 1];
+            // Before a file goes, the seal that no longer names it is written again even if it reads right: after a
+            // failed sync it may be right in the cache only.
+            let between = live.segment.seq()..next.seq;
+            let dead_between = self.doomed.iter().any(|dead| between.contains(&dead.seq()));
+            if live.slot.next_seq == Some(next.seq) && !dead_between {
+                continue;
+            }
+            let slot = Slot {
+                number: live.slot.number + 1,
+                flushed_index: next.base_index.prev(),
+                end_position: live.segment.published().end_position,
+                chain: next.base_chain,
+                commit_hint: live.slot.commit_hint,
+                next_seq: Some(next.seq),
+                clean: false,
+            };
+            let sealed = live.write_slot(slot).and_then(|()| live.segment.file().sync_data());
+            live.slot = slot;
+            sealed.map_err(|error| self.fail_sync(error))?;
+        }
+        Ok(())
+    }
+}
+
+fn recovered<F>(identity: Identity, survey: &Survey<F>, stored: &StoredHardState) -> Recovered {
+    Recovered {
+        identity,
+        hard_state: stored.clone(),
+        runs: survey.runs.clone(),
+        last: survey.tail.id,
+        last_chain: survey.tail.chain,
+        next_offset: survey.tail.next_offset,
+        last_log_time_ns: survey.last_log_time_ns,
+        commit_hint: survey.commit_hint,
+        claimed_tail: stored.claimed_tail,
+        report: survey.report.clone(),
+    }
+}

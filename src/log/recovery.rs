@@ -1,0 +1,372 @@
+//! Finding the log in a directory: which files count, where the log ends, what must be kept as claimed. Reads only;
+//! `open.rs` makes the repairs, `verify.rs` only reports.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{Disk, DiskError, DiskFile};
+use super::error::{Corruption, LogError};
+use super::layout::{self, BLOCK_BYTES, SegmentHeader, Slot};
+use super::scanner::{Looked, Rest, Scanner, Tail};
+use super::segment::{Published, Segment};
+use super::table::{Found, HeaderVerdict, Standing, Verdict, decide_entry, decide_header, decide_slots};
+use crate::base::ids::{ClusterId, EntryId, GroupId, LogIndex};
+use crate::entry::EntryView;
+use crate::raft::TermRuns;
+
+/// Where and why a log was cut.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CutReport {
+    /// The file.
+    pub file: PathBuf,
+    /// Where the first missing entry should start.
+    pub position: u64,
+    /// The last entry that is left.
+    pub last: EntryId,
+    /// The highest entry of which a valid header was found behind.
+    pub claimed: Option<EntryId>,
+    /// What was found.
+    pub found: Found,
+}
+
+impl std::fmt::Display for CutReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (file, last) = (self.file.display(), self.last);
+        write!(f, "{file} ends at position {} with {last}; what follows is no whole entry", self.position)?;
+        match self.claimed {
+            Some(claimed) => write!(f, "; a valid header of {claimed} was found, which this node claims"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What recovery saw and did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RecoveryReport {
+    /// Segments that hold the log.
+    pub segments: usize,
+    /// Segments that later ones supersede whole.
+    pub superseded: usize,
+    /// Entries read and verified.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Last index that the durable watermark covers.
+    pub watermark: LogIndex,
+    /// Watermark slots that were damaged (their twin was used).
+    pub damaged_slots: usize,
+    /// Set when a torn tail was found.
+    pub cut: Option<CutReport>,
+}
+
+/// A segment that is part of the log, with the slot that holds.
+#[derive(Debug)]
+pub(super) struct Live<F> {
+    pub segment: Arc<Segment<F>>,
+    pub slot: Slot,
+}
+
+/// What the directory holds.
+pub(super) struct Survey<F> {
+    pub live: Vec<Live<F>>,
+    /// Wholly superseded files.
+    pub dead: Vec<Arc<Segment<F>>>,
+    pub tail: Tail,
+    pub runs: TermRuns,
+    pub last_log_time_ns: u64,
+    pub commit_hint: LogIndex,
+    pub report: RecoveryReport,
+}
+
+/// Where to look, and for whom.
+pub(super) struct Place<'a, D> {
+    pub disk: &'a D,
+    pub group_dir: &'a Path,
+    pub cluster_id: ClusterId,
+    pub group: GroupId,
+    /// Whether files are opened for writing and the last one is brought in line with the device first.
+    pub repair: bool,
+}
+
+/// Shorthand for a corruption that concerns one index onwards.
+fn corrupt(file: &Path, position: u64, first: LogIndex, last: Option<LogIndex>, what: String) -> LogError {
+    Corruption { file: file.to_owned(), position, first, last, what }.into()
+}
+
+impl<D: Disk> Place<'_, D> {
+    /// Reads everything and decides. Changes nothing, except that with `repair` the last segment is synced before it is
+    /// read.
+    pub fn survey(
+        &self,
+        visitor: &mut dyn FnMut(&EntryView<'_>, LogIndex),
+    ) -> Result<Survey<D::File>, LogError> {
+        let mut report = RecoveryReport::default();
+        let files = self.open_all(&mut report)?;
+        let (live, dead) = supersede(files);
+        self.check_set(&live, &dead)?;
+        let Some(last) = live.last() else { return Err(self.missing(1, "the directory has no segments")) };
+        if self.repair {
+            self.settle(last)?;
+        }
+        report.segments = live.len();
+        report.superseded = dead.len();
+        report.watermark = last.slot.flushed_index;
+        let commit_hint = live.iter().map(|live| live.slot.commit_hint).max().unwrap_or_default();
+        let visitor = &mut |entry: &EntryView<'_>| visitor(entry, commit_hint);
+        let mut walk =
+            Walk { tail: Tail::START, runs: TermRuns::new(), last_log_time_ns: 0, report, visitor };
+        for (at, current) in live.iter().enumerate() {
+            let limit = live.get(at + 1).map(|next| next.segment.base_index());
+            walk.enter(current.segment.header(), current.segment.path())?;
+            walk.segment(current, limit)?;
+        }
+        let Walk { tail, runs, last_log_time_ns, report, .. } = walk;
+        let commit_hint = commit_hint.min(tail.id.index);
+        Ok(Survey { live, dead, tail, runs, last_log_time_ns, commit_hint, report })
+    }
+
+    fn missing(&self, seq: u64, reason: impl Into<String>) -> LogError {
+        let file = self.group_dir.join(layout::segment_name(seq));
+        LogError::MissingSegment { file, reason: reason.into() }
+    }
+
+    /// Opens every segment file in order of number and reads headers and slots.
+    fn open_all(&self, report: &mut RecoveryReport) -> Result<Vec<Live<D::File>>, LogError> {
+        let names = self.disk.list(self.group_dir)?;
+        let mut seqs: Vec<u64> = names.iter().filter_map(|name| layout::parse_segment_name(name)).collect();
+        seqs.sort_unstable();
+        let mut files = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            files.push(self.open_one(seq, report)?);
+        }
+        Ok(files)
+    }
+
+    fn open_one(&self, seq: u64, report: &mut RecoveryReport) -> Result<Live<D::File>, LogError> {
+        let path = self.group_dir.join(layout::segment_name(seq));
+        let file = self.disk.open(&path, self.repair)?;
+        let mut head = [[0; 96]; 3];
+        for (block, bytes) in head.iter_mut().enumerate() {
+            read_head(&file, block as u64 * BLOCK_BYTES, bytes).map_err(|error| {
+                corrupt(&path, block as u64 * BLOCK_BYTES, LogIndex::ZERO, None, error.to_string())
+            })?;
+        }
+        let found = SegmentHeader::decode(&head[0]);
+        let header = match decide_header(found, seq, file.len_bytes()?, self.cluster_id, self.group) {
+            HeaderVerdict::Use(header) => header,
+            HeaderVerdict::RefuseVersion(version) => {
+                return Err(LogError::Unknown {
+                    file: path,
+                    what: format!("segment format version {version}"),
+                });
+            }
+            HeaderVerdict::OtherCluster => return Err(LogError::Foreign { file: path, what: "cluster" }),
+            HeaderVerdict::OtherGroup => return Err(LogError::Foreign { file: path, what: "group" }),
+            HeaderVerdict::Corrupt(what) => {
+                return Err(corrupt(&path, 0, LogIndex::ZERO, None, what.to_owned()));
+            }
+        };
+        let slots = [Slot::decode(&head[1]), Slot::decode(&head[2])];
+        report.damaged_slots += slots.iter().filter(|slot| slot.is_none()).count();
+        let Some(slot) = decide_slots(slots[0], slots[1]) else {
+            let what = "both watermark slots are damaged".to_owned();
+            return Err(corrupt(&path, BLOCK_BYTES, header.base_index, None, what));
+        };
+        Ok(Live { segment: Arc::new(Segment::new(header, path, file)), slot })
+    }
+
+    /// The first segment is there, and so is the successor of each sealed one.
+    fn check_set(&self, live: &[Live<D::File>], dead: &[Arc<Segment<D::File>>]) -> Result<(), LogError> {
+        if let Some(first) = live.first().filter(|first| first.segment.base_index() != LogIndex(1)) {
+            let reason = format!("the log starts at index {} instead of 1", first.segment.base_index());
+            return Err(self.missing(first.segment.seq().saturating_sub(1), reason));
+        }
+        for current in live {
+            let Some(next_seq) = current.slot.next_seq else { continue };
+            let there = live.iter().any(|other| other.segment.seq() == next_seq)
+                || dead.iter().any(|other| other.seq() == next_seq);
+            if !there {
+                let reason = format!("{} says that it goes on there", current.segment.path().display());
+                return Err(self.missing(next_seq, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the last segment's cache in line with the device: what a killed process had written becomes durable, and
+    /// what an earlier failed sync left in the cache only is forgotten (Rebello et al., ATC'20).
+    fn settle(&self, last: &Live<D::File>) -> Result<(), LogError> {
+        let file = last.segment.file();
+        file.sync_data()?;
+        let from = last.slot.end_position & !(BLOCK_BYTES - 1);
+        file.drop_cache(from, last.segment.header().segment_bytes.saturating_sub(from));
+        Ok(())
+    }
+}
+
+/// Reads one block's start; a short file leaves zeros.
+fn read_head<F: DiskFile>(file: &F, position: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
+    file.read_at(bytes, position).map(|_| ())
+}
+
+/// What is left of the files when later ones supersede the suffixes of earlier ones, and what is not.
+#[allow(clippy::type_complexity)]
+fn supersede<F: DiskFile>(files: Vec<Live<F>>) -> (Vec<Live<F>>, Vec<Arc<Segment<F>>>) {
+    let (mut live, mut dead): (Vec<Live<F>>, Vec<_>) = (Vec::new(), Vec::new());
+    for file in files {
+        while live.last().is_some_and(|last| last.segment.base_index() >= file.segment.base_index()) {
+            dead.extend(live.pop().map(|live| live.segment));
+        }
+        live.push(file);
+    }
+    (live, dead)
+}
+
+/// The state of a walk over all live segments.
+struct Walk<'v> {
+    tail: Tail,
+    runs: TermRuns,
+    last_log_time_ns: u64,
+    report: RecoveryReport,
+    visitor: &'v mut dyn FnMut(&EntryView<'_>),
+}
+
+impl Walk<'_> {
+    /// Steps over the seam between two segments: the base values must be those of the end of the log so far.
+    fn enter(&mut self, header: &SegmentHeader, path: &Path) -> Result<(), LogError> {
+        let expected = Tail::before(header);
+        if (Tail { end_position: expected.end_position, ..self.tail }) != expected {
+            let what = format!("its base values do not continue the log, which ends with {}", self.tail.id);
+            return Err(corrupt(path, 0, header.base_index, None, what));
+        }
+        self.tail = expected;
+        Ok(())
+    }
+
+    /// Walks one segment up to `limit` (exclusive; the last one has none) and publishes what it holds.
+    fn segment<F: DiskFile>(&mut self, live: &Live<F>, limit: Option<LogIndex>) -> Result<(), LogError> {
+        let segment = &*live.segment;
+        let mut scanner = Scanner::new(segment.file(), segment.header().segment_bytes);
+        loop {
+            self.check_watermark(live)?;
+            let next = self.tail.id.index.next();
+            if limit == Some(next) {
+                break;
+            }
+            let durable = limit.is_some() || next <= live.slot.flushed_index;
+            let standing = if durable { Standing::Durable } else { Standing::Unproven };
+            let known_last = limit.map_or(live.slot.flushed_index, LogIndex::prev);
+            let at = Spot { standing, known_last, slot: &live.slot };
+            if !self.entry(segment, &mut scanner, &at)? {
+                break;
+            }
+        }
+        let Tail { id, next_offset, end_position, .. } = self.tail;
+        segment.publish(Published { last_index: id.index, next_offset, end_position });
+        Ok(())
+    }
+
+    /// At the watermark's index, its chain and position must be those of the log.
+    fn check_watermark<F: DiskFile>(&self, live: &Live<F>) -> Result<(), LogError> {
+        let (slot, tail) = (&live.slot, &self.tail);
+        if tail.id.index == slot.flushed_index
+            && (tail.chain, tail.end_position) != (slot.chain, slot.end_position)
+        {
+            let what = format!("the watermark disagrees with the entry at index {}", slot.flushed_index);
+            let at = Slot::position_of(slot.number);
+            return Err(corrupt(live.segment.path(), at, slot.flushed_index, Some(slot.flushed_index), what));
+        }
+        Ok(())
+    }
+
+    /// Judges what lies at the tail. `false`: the segment ends here.
+    fn entry<F: DiskFile>(
+        &mut self,
+        segment: &Segment<F>,
+        scanner: &mut Scanner<'_, F>,
+        spot: &Spot<'_>,
+    ) -> Result<bool, LogError> {
+        let position = self.tail.end_position;
+        let (found, what) = match scanner.look(position) {
+            Ok(Looked::Whole(view)) if self.tail.is_continued_by(view.header()) => {
+                self.take(&view, segment);
+                return Ok(true);
+            }
+            Ok(Looked::Whole(view)) => {
+                (Found::Stale, format!("{} lies here, which does not continue the log", view.header().id()))
+            }
+            Ok(Looked::DamagedBody(header, error)) => {
+                (Found::DamagedBody, format!("{}: {error}", header.id()))
+            }
+            Ok(Looked::DamagedHeader(error)) => (Found::DamagedHeader, error.to_string()),
+            Ok(Looked::Unsupported(error)) => (Found::Unsupported, error.to_string()),
+            Ok(Looked::Zero) => (Found::Blank, "nothing but zeros".to_owned()),
+            Ok(Looked::NoRoom) => (Found::NoRoom, "the file ends".to_owned()),
+            Err(error) => (Found::Unreadable, error.to_string()),
+        };
+        self.stop(segment, scanner, spot, found, what)?;
+        Ok(false)
+    }
+
+    fn take<F: DiskFile>(&mut self, view: &EntryView<'_>, segment: &Segment<F>) {
+        let header = view.header();
+        segment.note(header, self.tail.end_position);
+        // Terms never fall: `is_continued_by` has looked.
+        self.runs.push(header.term);
+        self.last_log_time_ns = header.log_time_ns;
+        self.report.entries += 1;
+        self.report.bytes += u64::from(header.total_bytes);
+        self.tail = self.tail.after(header);
+        (self.visitor)(view);
+    }
+
+    /// Something other than the next entry: the end, a cut, or a refusal.
+    fn stop<F: DiskFile>(
+        &mut self,
+        segment: &Segment<F>,
+        scanner: &mut Scanner<'_, F>,
+        spot: &Spot<'_>,
+        found: Found,
+        what: String,
+    ) -> Result<(), LogError> {
+        let position = self.tail.end_position;
+        let (mut found, mut claimed) = (found, None);
+        let closed_here = spot.slot.clean && position == spot.slot.end_position && found == Found::Blank;
+        if spot.standing == Standing::Unproven && found != Found::Unreadable && !closed_here {
+            match scanner.survey(position, self.tail.id) {
+                Ok(rest) => (found, claimed) = refine(found, rest),
+                Err(_) => found = Found::Unreadable,
+            }
+        }
+        match decide_entry(spot.standing, found) {
+            Verdict::Take | Verdict::End => {}
+            Verdict::Cut => {
+                let (file, last) = (segment.path().to_owned(), self.tail.id);
+                self.report.cut = Some(CutReport { file, position, last, claimed, found });
+            }
+            Verdict::Corrupt => {
+                let first = self.tail.id.index.next();
+                let last = (spot.standing == Standing::Durable).then_some(spot.known_last);
+                return Err(corrupt(segment.path(), position, first, last, what));
+            }
+            Verdict::Refuse => return Err(LogError::Unknown { file: segment.path().to_owned(), what }),
+        }
+        Ok(())
+    }
+}
+
+/// What is known about the place under judgement.
+struct Spot<'a> {
+    standing: Standing,
+    known_last: LogIndex,
+    slot: &'a Slot,
+}
+
+/// Looks at what was found again in the light of what lies behind it.
+fn refine(found: Found, rest: Rest) -> (Found, Option<EntryId>) {
+    match found {
+        _ if rest.unsupported.is_some() => (Found::Unsupported, None),
+        Found::Blank | Found::NoRoom if rest.dirty_at.is_some() => (Found::Hole, rest.claimed),
+        _ => (found, rest.claimed),
+    }
+}

@@ -1,0 +1,101 @@
+//! Checking a stopped node's directory without changing anything: `tercet log verify` and `tercet log dump`.
+
+use std::path::{Path, PathBuf};
+
+use super::LogOptions;
+use super::disk::{Disk, DiskErrorKind};
+use super::error::LogError;
+use super::hard_state::{HardStateFile, StoredHardState};
+use super::identity::Identity;
+use super::layout::{HARD_STATE_NAME, LOCK_NAME, group_dir};
+use super::recovery::{Place, RecoveryReport};
+use crate::base::ids::{EntryId, LogIndex, Offset};
+use crate::entry::EntryView;
+
+/// One segment file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SegmentReport {
+    /// The file.
+    pub file: PathBuf,
+    /// Its number.
+    pub seq: u64,
+    /// Its first index.
+    pub base_index: LogIndex,
+    /// Its last index that is part of the log; `base_index - 1` when it is empty.
+    pub last_index: LogIndex,
+    /// Where that one ends.
+    pub end_position: u64,
+    /// Whether it names a successor.
+    pub sealed: bool,
+}
+
+/// What a directory holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VerifyReport {
+    /// Whose it is.
+    pub identity: Identity,
+    /// The hard state as stored.
+    pub hard_state: StoredHardState,
+    /// The segments that make up the log, in order.
+    pub segments: Vec<SegmentReport>,
+    /// The last entry.
+    pub last: EntryId,
+    /// Its chain value.
+    pub last_chain: u64,
+    /// Offset of the next event.
+    pub next_offset: Offset,
+    /// A lower bound of the commit index.
+    pub commit_hint: LogIndex,
+    /// Counts, and the torn tail above the watermark if there is one (`cut`; nothing was cut).
+    pub recovery: RecoveryReport,
+}
+
+/// Reads a whole directory as recovery would, shows every entry to `visitor`, opens nothing for writing and changes
+/// nothing. A torn tail above the watermark is part of the report; damage below it is an error.
+///
+/// # Errors
+/// As [`LogStore::open`](super::LogStore::open); a directory in use is `Locked`.
+pub fn verify<D: Disk>(
+    disk: &D,
+    data_dir: &Path,
+    options: &LogOptions,
+    visitor: &mut dyn FnMut(&EntryView<'_>, LogIndex),
+) -> Result<VerifyReport, LogError> {
+    let identity = Identity::read(disk, data_dir)?;
+    // Held until the end. Without a lock file nobody has ever opened the directory; and none is made here.
+    let _lock = match disk.lock(&data_dir.join(LOCK_NAME), false) {
+        Ok(lock) => Some(lock),
+        Err(error) if error.kind() == DiskErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (_, hard_state) = HardStateFile::open(disk, &data_dir.join(HARD_STATE_NAME), false)?;
+    let place = Place {
+        disk,
+        group_dir: &group_dir(data_dir, options.group()),
+        cluster_id: identity.cluster_id,
+        group: options.group(),
+        repair: false,
+    };
+    let survey = place.survey(visitor)?;
+    let segments = survey.live.iter().map(|live| {
+        let published = live.segment.published();
+        SegmentReport {
+            file: live.segment.path().to_owned(),
+            seq: live.segment.seq(),
+            base_index: live.segment.base_index(),
+            last_index: published.last_index,
+            end_position: published.end_position,
+            sealed: live.slot.next_seq.is_some(),
+        }
+    });
+    Ok(VerifyReport {
+        identity,
+        hard_state,
+        segments: segments.collect(),
+        last: survey.tail.id,
+        last_chain: survey.tail.chain,
+        next_offset: survey.tail.next_offset,
+        commit_hint: survey.commit_hint,
+        recovery: survey.report,
+    })
+}

@@ -1,0 +1,201 @@
+//! The claimed tail (ARCHITECTURE rule 11, 'torn or rotten'; PITFALLS 60).
+
+use super::{append, drain, i, id, members, n, restored, t};
+use crate::base::ids::EntryId;
+use crate::raft::{HardState, Message, Raft, Role, TimerKind};
+
+/// A node of `voters` in term 2 whose log holds entries 1 to 3 (term 1) and whose disk once held more.
+fn claimant(voters: u16, claimed: EntryId) -> Raft {
+    let hard = HardState { term: t(2), voted_for: None, claimed_tail: Some(claimed) };
+    restored(1, members(voters, &[]), &[1, 1, 1], hard)
+}
+
+fn votes_for(raft: &mut Raft, term: u64, last: EntryId) -> bool {
+    raft.step(n(2), Message::Vote { term: t(term), last });
+    drain(raft).messages.iter().any(|(_, m)| matches!(m, Message::VoteReply { granted: true, .. }))
+}
+
+fn reply(term: u64, reach: EntryId, has_it: bool) -> Message {
+    Message::ClaimReply { term: t(term), claimed: reach, has_it }
+}
+
+#[test]
+fn a_claimant_votes_only_for_candidates_that_reach_its_claim() {
+    let mut raft = claimant(3, id(2, 5));
+    assert!(!votes_for(&mut raft, 3, id(1, 3)), "as far as its log, short of its claim");
+    assert!(!votes_for(&mut raft, 4, id(2, 4)));
+    raft.timer_fired(TimerKind::LeaderQuiet);
+    raft.step(n(3), Message::PreVote { term: t(5), last: id(2, 4) });
+    let refused = drain(&mut raft).messages;
+    assert!(matches!(refused[0].1, Message::PreVoteReply { granted: false, .. }));
+    assert!(votes_for(&mut raft, 5, id(2, 5)));
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "a vote settles nothing");
+}
+
+#[test]
+fn a_claimant_asks_instead_of_campaigning_and_leaves_its_term_alone() {
+    let mut raft = claimant(3, id(2, 5));
+    raft.timer_fired(TimerKind::Election);
+    let ready = drain(&mut raft);
+    let query = Message::ClaimQuery { term: t(3), claimed: id(2, 5) };
+    assert_eq!(ready.messages, [(n(2), query.clone()), (n(3), query)]);
+    assert_eq!((raft.role(), raft.term()), (Role::Follower, t(2)));
+    // Nor by a transfer.
+    raft.step(n(2), Message::Heartbeat { term: t(2), commit: i(0), round: 1 });
+    raft.step(n(2), Message::TimeoutNow { term: t(2) });
+    assert_eq!((raft.role(), raft.term()), (Role::Follower, t(2)));
+}
+
+#[test]
+fn a_claim_is_written_again_at_start_and_kept_in_every_later_version() {
+    let hard_state = HardState { term: t(2), voted_for: None, claimed_tail: Some(id(2, 5)) };
+    let log = crate::raft::TermRuns::from_terms(&super::terms(&[1, 1, 1]));
+    let found = crate::raft::Restored { hard_state, membership: members(3, &[]), log, commit_hint: i(0) };
+    let mut raft = Raft::new(super::config(1), found);
+    assert_eq!(raft.ready().hard_state, Some((1, hard_state)));
+    raft.step(n(2), Message::Heartbeat { term: t(7), commit: i(0), round: 1 });
+    let (_, hard) = raft.ready().hard_state.unwrap();
+    assert_eq!((hard.term, hard.claimed_tail), (t(7), Some(id(2, 5))));
+}
+
+#[test]
+fn a_leader_settles_the_claim_once_its_entries_are_stable_here() {
+    let mut raft = claimant(3, id(2, 5));
+    raft.step(n(2), append(3, id(1, 3), &[2, 2], 0));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "appended only: a crash would lose the entry again");
+    raft.log_stable(0, i(4));
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)));
+    raft.log_stable(0, i(5));
+    let ready = raft.ready();
+    let (version, hard) = ready.hard_state.unwrap();
+    assert_eq!(hard.claimed_tail, None);
+    raft.hard_state_flushed(version);
+    raft.timer_fired(TimerKind::Election);
+    assert_eq!(raft.role(), Role::PreCandidate);
+}
+
+#[test]
+fn a_leader_with_another_entry_in_its_place_settles_it_too() {
+    let mut raft = claimant(3, id(2, 5));
+    raft.step(n(2), append(4, id(1, 3), &[3, 3, 4], 0));
+    raft.log_stable(0, i(6));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), None);
+}
+
+#[test]
+fn stable_entries_that_no_leader_of_this_term_verified_settle_nothing() {
+    let mut raft = claimant(3, id(2, 5));
+    raft.step(n(2), append(3, id(1, 3), &[3, 3], 0));
+    raft.step(n(3), Message::Heartbeat { term: t(4), commit: i(0), round: 1 });
+    raft.log_stable(0, i(5));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)));
+}
+
+#[test]
+fn the_others_settle_it_when_none_of_them_can_have_it() {
+    let mut raft = claimant(3, id(2, 5));
+    raft.step(n(2), reply(3, id(1, 3), false));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "one of two others is not enough of three");
+    raft.step(n(2), reply(3, id(1, 3), false));
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "nor the same one twice");
+    raft.step(n(3), reply(3, id(1, 2), false));
+    assert_eq!(raft.claimed_tail(), None);
+    assert!(drain(&mut raft).hard_state.is_some());
+}
+
+#[test]
+fn one_that_has_it_keeps_the_claim() {
+    let mut raft = claimant(3, id(2, 5));
+    raft.step(n(2), reply(3, id(1, 3), false));
+    raft.step(n(3), reply(3, id(2, 5), true));
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)));
+}
+
+#[test]
+fn one_that_reaches_past_our_log_but_short_of_the_claim_lowers_it() {
+    // Entry 5 is nobody's, but entry 4 may be committed with our help: 'no' to 5 must not forget 4.
+    let mut raft = claimant(3, id(2, 5));
+    raft.step(n(2), reply(3, id(1, 3), false));
+    raft.step(n(3), reply(3, id(2, 4), false));
+    assert_eq!(raft.claimed_tail(), Some(id(2, 4)));
+    drain(&mut raft);
+    assert!(!votes_for(&mut raft, 6, id(1, 3)));
+    assert!(votes_for(&mut raft, 7, id(2, 4)));
+}
+
+#[test]
+fn an_answer_from_the_claims_own_term_binds_nobody() {
+    // Its sender may yet help the leader of term 2 to commit entry 5 with our old acknowledgement.
+    let mut raft = claimant(3, id(2, 5));
+    raft.step(n(2), reply(2, id(1, 3), false));
+    raft.step(n(3), reply(2, id(1, 3), false));
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)));
+}
+
+#[test]
+fn an_answer_of_no_binds_first_and_then_leaves() {
+    let hard = HardState { term: t(2), ..HardState::default() };
+    let mut raft = restored(2, members(3, &[]), &[1, 1, 1], hard);
+    let query = Message::ClaimQuery { term: t(3), claimed: id(2, 5) };
+    raft.step(n(1), query.clone());
+    assert!(drain(&mut raft).messages.is_empty(), "a leader may live, and will settle it");
+    raft.timer_fired(TimerKind::LeaderQuiet);
+    raft.step(n(1), query);
+    let ready = raft.ready();
+    assert_eq!(ready.hard_state.unwrap().1.term, t(3));
+    assert!(ready.messages.is_empty(), "the term first");
+    raft.hard_state_flushed(ready.hard_state.unwrap().0);
+    assert_eq!(raft.ready().messages, [(n(1), reply(3, id(1, 3), false))]);
+}
+
+#[test]
+fn one_that_has_it_says_so_and_moves_no_term() {
+    let hard = HardState { term: t(2), ..HardState::default() };
+    let mut raft = restored(2, members(3, &[]), &[1, 1, 1, 2, 2, 2], hard);
+    raft.step(n(1), Message::ClaimQuery { term: t(3), claimed: id(2, 5) });
+    assert_eq!(drain(&mut raft).messages, [(n(1), reply(2, id(2, 6), true))]);
+    assert_eq!(raft.term(), t(2));
+    // One that answers for a damaged tail of its own does not deny it.
+    let hard = HardState { term: t(2), voted_for: None, claimed_tail: Some(id(2, 7)) };
+    let mut other = restored(3, members(3, &[]), &[1], hard);
+    other.step(n(1), Message::ClaimQuery { term: t(3), claimed: id(2, 5) });
+    assert_eq!(drain(&mut other).messages, [(n(1), reply(2, id(2, 7), true))]);
+}
+
+#[test]
+fn a_living_leader_is_not_deposed_by_a_query() {
+    let mut leader = restored(1, members(3, &[]), &[1], HardState { term: t(1), ..HardState::default() });
+    super::elect(&mut leader);
+    leader.step(n(2), Message::ClaimQuery { term: t(9), claimed: id(8, 50) });
+    assert_eq!((leader.role(), leader.term()), (Role::Leader, t(2)));
+    // In a term above the claim's it may answer as it is.
+    leader.step(n(2), Message::ClaimQuery { term: t(3), claimed: id(1, 7) });
+    assert_eq!(leader.role(), Role::Leader);
+    assert!(drain(&mut leader).messages.contains(&(n(2), reply(2, id(2, 2), true))));
+}
+
+#[test]
+fn claims_that_the_log_covers_or_a_single_voter_has_are_settled_at_start() {
+    let hard = HardState { term: t(2), voted_for: Some(n(3)), claimed_tail: Some(id(1, 3)) };
+    let raft = restored(1, members(3, &[]), &[1, 1, 1, 2], hard);
+    assert_eq!(*raft.hard_state(), HardState { claimed_tail: None, ..hard });
+    let mut alone = claimant(1, id(2, 5));
+    drain(&mut alone);
+    assert_eq!((alone.claimed_tail(), alone.role()), (None, Role::Leader));
+}
+
+#[test]
+fn even_clusters_need_fewer_answers() {
+    let mut raft = claimant(2, id(2, 5));
+    raft.step(n(2), reply(3, id(1, 3), false));
+    assert_eq!(raft.claimed_tail(), None, "of two, entry 5 would need both");
+    let mut raft = claimant(4, id(2, 5));
+    raft.step(n(2), reply(3, id(1, 3), false));
+    assert!(raft.claimed_tail().is_some());
+    raft.step(n(4), reply(3, id(1, 3), false));
+    assert_eq!(raft.claimed_tail(), None);
+}
