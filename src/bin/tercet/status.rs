@@ -1,1 +1,135 @@
+//! `tercet status`.
 
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tercet::base::ids::Offset;
+use tercet::client::{ClientError, NodeStatus, query_status_all};
+
+use crate::args::StatusOptions;
+use crate::connect;
+use crate::exit::{Failure, Outcome, UNAVAILABLE};
+use crate::output;
+
+/// How long nodes have to answer.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+type Row = (SocketAddr, Result<NodeStatus, ClientError>);
+
+/// Asks all nodes in parallel.
+pub fn run(options: &StatusOptions) -> Outcome {
+    let servers = connect::servers(&options.servers)?;
+    let rows = query_status_all(&servers, ANSWER_LIMIT)?;
+    let answered = rows.iter().filter(|(_, row)| row.is_ok()).count();
+    if options.json {
+        let nodes: Vec<Value> = rows.iter().map(to_json).collect();
+        output::print_json(&json!({ "nodes": nodes }))?;
+    } else {
+        print!("{}", to_table(&rows));
+    }
+    if answered == 0 {
+        return Err(Failure::new(UNAVAILABLE, format!("none of {} nodes answered", rows.len())));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A checksum as text: numbers of 64 bits do not survive every JSON reader.
+pub fn checksum_text(checksum: u64) -> String {
+    format!("{checksum:016x}")
+}
+
+fn to_json((server, row): &Row) -> Value {
+    let status = match row {
+        Ok(status) => status,
+        Err(error) => return json!({ "server": server.to_string(), "error": error.to_string() }),
+    };
+    let peers: Vec<Value> = status
+        .peers
+        .iter()
+        .map(|peer| {
+            json!({
+                "node_id": peer.node_id.0,
+                "connected": peer.connected,
+                "next_index": peer.next_index.0,
+                "match_appended": peer.match_appended.0,
+                "match_stable": peer.match_stable.0,
+                "state": peer.state.as_str(),
+            })
+        })
+        .collect();
+    let counters: Map<String, Value> =
+        status.counters.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    json!({
+        "server": server.to_string(),
+        "node_id": status.node_id.0,
+        "role": status.role.as_str(),
+        "term": status.term.0,
+        "leader_id": status.leader_id.map(|leader| leader.0),
+        "commit_index": status.commit_index.0,
+        "last_index": status.last_index.0,
+        "flushed_index": status.flushed_index.0,
+        "first_offset": status.first_offset.0,
+        "last_offset": status.last_offset.0,
+        "log_checksum_index": status.log_checksum_index.0,
+        "log_checksum": checksum_text(status.log_checksum),
+        "producers": status.producers,
+        "producers_checksum": checksum_text(status.producers_checksum),
+        "peers": peers,
+        "durability": status.durability.as_str(),
+        "uptime_ms": status.uptime_ms,
+        "version": status.version,
+        "counters": counters,
+    })
+}
+
+const COLUMNS: [&str; 11] = [
+    "NODE",
+    "SERVER",
+    "ROLE",
+    "TERM",
+    "LEADER",
+    "COMMITTED",
+    "LAST",
+    "FLUSHED",
+    "OFFSETS",
+    "LOG CHECKSUM",
+    "UPTIME",
+];
+
+/// A row for each node; those that did not answer come last, each with its reason.
+fn to_table(rows: &[Row]) -> String {
+    let mut cells = vec![COLUMNS.map(str::to_owned).to_vec()];
+    cells.extend(rows.iter().filter_map(|(server, row)| Some(to_cells(*server, row.as_ref().ok()?))));
+    let mut out = String::new();
+    if cells.len() > 1 {
+        out.push_str(&output::table(&cells));
+    }
+    for (server, row) in rows {
+        if let Err(error) = row {
+            out.push_str(&format!("{server}: no answer: {error}\n"));
+        }
+    }
+    out
+}
+
+fn to_cells(server: SocketAddr, status: &NodeStatus) -> Vec<String> {
+    let offsets = match status.last_offset {
+        Offset::ZERO => "none".to_owned(),
+        last => format!("{}-{last}", status.first_offset),
+    };
+    vec![
+        status.node_id.to_string(),
+        server.to_string(),
+        status.role.as_str().to_owned(),
+        status.term.to_string(),
+        status.leader_id.map_or_else(|| "?".to_owned(), |leader| leader.to_string()),
+        status.commit_index.to_string(),
+        status.last_index.to_string(),
+        status.flushed_index.to_string(),
+        offsets,
+        format!("{}@{}", checksum_text(status.log_checksum), status.log_checksum_index),
+        tercet::base::units::show_ns(status.uptime_ms.saturating_mul(1_000_000)),
+    ]
+}
