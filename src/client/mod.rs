@@ -30,7 +30,9 @@ pub use self::error::ClientError;
 pub use self::links::Waker;
 pub use self::options::{ClientOptions, Event, parse_servers};
 pub use self::publisher::{Ack, Publisher};
-pub use self::query::{CommitPosition, NodeStatus, query_commit, query_status, query_status_all};
+pub use self::query::{
+    CommitPosition, NodeStatus, StatusAnswer, query_commit, query_status, query_status_all,
+};
 pub use self::subscriber::{Delivered, DeliveredEvent, From, SubscribeOptions, Subscriber};
 pub use crate::protocol::client::{AckKind, NodeRole, PeerState, PeerStatus};
 

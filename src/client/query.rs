@@ -87,6 +87,9 @@ impl NodeStatus {
     }
 }
 
+/// The address that was asked, and what came of it.
+pub type StatusAnswer = (SocketAddr, Result<NodeStatus, ClientError>);
+
 /// Collects one status from each place.
 struct StatusRound {
     answers: Vec<Option<NodeStatus>>,
@@ -141,10 +144,7 @@ pub fn query_status(server: SocketAddr, timeout: Duration) -> Result<NodeStatus,
 /// # Errors
 /// [`ClientError::BadServers`], or a poll that the system refuses; a node that does not answer is no error of the
 /// whole.
-pub fn query_status_all(
-    servers: &[SocketAddr],
-    timeout: Duration,
-) -> Result<Vec<(SocketAddr, Result<NodeStatus, ClientError>)>, ClientError> {
+pub fn query_status_all(servers: &[SocketAddr], timeout: Duration) -> Result<Vec<StatusAnswer>, ClientError> {
     let mut options = ClientOptions::new(servers.to_vec());
     options.servers.sort_unstable();
     options.servers.dedup();
@@ -190,8 +190,8 @@ pub struct CommitPosition {
 struct CommitRound {
     leader_required: bool,
     leadership: Leadership,
-    /// The open question: its number, whom it was put to, and when.
-    asked: Option<(u64, LinkRef, u64)>,
+    /// Whom the question was put to last, and when.
+    asked: Option<(LinkRef, u64)>,
     answer: Option<CommitPosition>,
 }
 
@@ -199,7 +199,7 @@ impl CommitRound {
     /// Puts the question to whoever can answer it.
     fn step(&mut self, links: &mut Links) {
         let now_ns = links.now_ns();
-        let open = self.asked.is_some_and(|(_, link, asked_ns)| {
+        let open = self.asked.is_some_and(|(link, asked_ns)| {
             links.is_live(link) && now_ns < asked_ns.saturating_add(ASK_AGAIN_NS)
         });
         if open {
@@ -211,7 +211,7 @@ impl CommitRound {
         let request_id = links.next_request_id();
         links.send(link, &ClientMessage::CommitQuery { request_id, leader_required: self.leader_required });
         links.flush(link);
-        self.asked = Some((request_id, link, now_ns));
+        self.asked = Some((link, now_ns));
     }
 }
 
@@ -242,12 +242,8 @@ impl Handler for CommitRound {
                     self.asked = None;
                 }
             }
-            ServerMessage::CommitReply { request_id, answer }
-                if self.asked.is_some_and(|(asked, to, _)| asked == *request_id && to == link) =>
-            {
-                self.answered(links, link, answer);
-            }
-            ServerMessage::CommitReply { .. } => {}
+            // Late answers count as well: every question was put after the call began.
+            ServerMessage::CommitReply { answer, .. } => self.answered(links, link, answer),
             ServerMessage::RequestError { text, .. } => links.leave(link, text),
             _ => links.leave(link, "it answers something else"),
         }
@@ -261,7 +257,8 @@ impl CommitRound {
         match answer {
             CommitAnswer::Committed { commit_index, last_offset, from_leader } => {
                 if *from_leader || !self.leader_required {
-                    let (commit_index, last_offset, from_leader) = (*commit_index, *last_offset, *from_leader);
+                    let (commit_index, last_offset, from_leader) =
+                        (*commit_index, *last_offset, *from_leader);
                     self.answer = Some(CommitPosition { commit_index, last_offset, from_leader });
                 }
             }
@@ -295,7 +292,8 @@ pub fn query_commit(
     "tercet-commit".clone_into(&mut options.name);
     options.connect_timeout = timeout.min(options.connect_timeout);
     let mut links = Links::new(&options, Purpose::Control, INBOX_BYTES, true)?;
-    let mut round = CommitRound { leader_required, leadership: Leadership::default(), asked: None, answer: None };
+    let mut round =
+        CommitRound { leader_required, leadership: Leadership::default(), asked: None, answer: None };
     let begun = Instant::now();
     loop {
         if let Some(answer) = round.answer {

@@ -13,6 +13,7 @@
 //! A connection that was lost or left is never used again: what still arrives on it is not read, so a stale answer
 //! cannot be taken for a new one. [`LinkRef`] names one dial of one place and is void once that dial is over.
 
+mod handshake;
 mod link;
 
 use std::io;
@@ -31,12 +32,8 @@ use crate::base::limits::{FRAME_BYTES_MAX, NODES_MAX};
 use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::base::prng::Prng;
 use crate::net::{InBuffer, MioNet, ReadUntil};
-use crate::protocol::client::{
-    ClientHello, ClientHelloAccept, ClientHelloReply, ClientMessage, Purpose, ServerMessage,
-};
-use crate::protocol::frame::{
-    FrameHeader, HELLO_FRAME_BYTES_MAX, ProtocolOffer, RefuseCode, negotiate, split_frame_within,
-};
+use crate::protocol::client::{ClientHelloAccept, ClientMessage, Purpose, ServerMessage};
+use crate::protocol::frame::{FrameHeader, HELLO_FRAME_BYTES_MAX, split_frame_within};
 
 pub(super) use self::link::Credit;
 
@@ -48,8 +45,6 @@ const PAUSE_MAX_NS: u64 = 500 * NS_PER_MS;
 const PAUSE_FIRST_NS: u64 = 10 * NS_PER_MS;
 /// A connection that stood for this long was a good one.
 const GOOD_AFTER_NS: u64 = NS_PER_S;
-/// A second way to a node that is connected already is looked at again after this.
-const ALIAS_PAUSE_NS: u64 = 30 * NS_PER_S;
 /// Bytes read from one connection in one turn.
 const READ_BUDGET: usize = 1 << 20;
 const AGENT_SLOT: u32 = 0;
@@ -129,6 +124,8 @@ pub(super) struct Links {
     woken: bool,
     net: MioNet,
     links: Vec<Link>,
+    /// Addresses that nodes have named.
+    heard_of: Vec<String>,
     prng: Prng,
     started: Instant,
     manners: Manners,
@@ -160,6 +157,7 @@ impl Links {
             woken: false,
             net: MioNet::new(registry, AGENT_SLOT),
             links: Vec::new(),
+            heard_of: Vec::new(),
             prng: Prng::new(options.seed()),
             started: Instant::now(),
             manners: Manners {
@@ -302,10 +300,15 @@ impl Links {
     /// Adds a member of the cluster by what another node says of it. An address that means 'every interface' there
     /// means that node's host here.
     pub(super) fn learn(&mut self, teller: LinkRef, node: NodeId, text: &str) {
-        let known = self.links.iter().any(|link| link.node == Some(node) || link.address.to_string() == text);
-        if !self.manners.follow_members || text.is_empty() || known {
+        let known = self.links.iter().any(|link| link.node == Some(node));
+        if !self.manners.follow_members || text.is_empty() || known || self.heard_of.len() >= LINKS_MAX {
             return;
         }
+        // Each address once: looking a name up may take its time.
+        if self.heard_of.iter().any(|heard| heard == text) {
+            return;
+        }
+        self.heard_of.push(text.to_owned());
         if let Ok(mut address) = resolve(text) {
             if address.ip().is_unspecified() {
                 address.set_ip(self.address_of(teller).ip());
@@ -460,6 +463,11 @@ impl Links {
         if matches!(self.links[slot].stage, Stage::Dialing { .. }) && !self.greet(slot) {
             return Ok(());
         }
+        if self.links[slot].kept {
+            // Not read, so that nothing can be heard: silence is our own doing.
+            let now_ns = self.now_ns();
+            (self.links[slot].heard_ns, self.links[slot].pinged_ns) = (now_ns, None);
+        }
         let mut budget = READ_BUDGET;
         loop {
             let link = &mut self.links[slot];
@@ -493,35 +501,6 @@ impl Links {
                 return Ok(());
             }
         }
-    }
-
-    /// Says hello once a dial has come through; false while it has not.
-    fn greet(&mut self, slot: usize) -> bool {
-        let link = &mut self.links[slot];
-        let Some(stream) = link.stream.as_mut().filter(|_| link.writable) else { return false };
-        match stream.poll_connected() {
-            Ok(true) => {}
-            Ok(false) => {
-                link.writable = false;
-                return false;
-            }
-            Err(error) => {
-                self.fail(slot, error.to_string());
-                return false;
-            }
-        }
-        let hello = ClientMessage::Hello(ClientHello {
-            offer: ProtocolOffer::OURS,
-            purpose: self.manners.purpose,
-            cluster_id: self.cluster_id.unwrap_or(ClusterId(0)),
-            name: &self.manners.name,
-        });
-        link.out.push_with(|out| hello.encode(GROUP, out));
-        if let Stage::Dialing { deadline_ns } = link.stage {
-            link.stage = Stage::Greeting { deadline_ns };
-        }
-        self.write(slot);
-        true
     }
 
     /// Hands whole frames on. The inbox is lent out meanwhile; it comes back unless the connection ended.
@@ -578,7 +557,9 @@ impl Links {
                 }
                 _ if !ready => return Ok(Some("its first message is no answer to a hello".to_owned())),
                 ServerMessage::Pong { .. } => Flow::Next,
-                ServerMessage::Goodbye { text, .. } => return Ok(Some(format!("the node says goodbye: {text}"))),
+                ServerMessage::Goodbye { text, .. } => {
+                    return Ok(Some(format!("the node says goodbye: {text}")));
+                }
                 message => handler.message(self, link, &message)?,
             };
             if flow == Flow::Keep {
@@ -590,60 +571,6 @@ impl Links {
                 return Ok(None);
             }
         }
-    }
-
-    /// The node's answer to our hello. `Some` is the reason why the connection must go, for now.
-    fn welcome(
-        &mut self,
-        link: LinkRef,
-        reply: &ClientHelloReply<'_>,
-        handler: &mut impl Handler,
-    ) -> Result<Option<String>, ClientError> {
-        let server = self.address_of(link);
-        let accept = match reply {
-            ClientHelloReply::Accept(accept) => accept,
-            ClientHelloReply::Refuse { code, text } if code.is_transient() => {
-                return Ok(Some(format!("the node refuses: {text}")));
-            }
-            ClientHelloReply::Refuse { code: RefuseCode::WrongCluster, text } => {
-                return self.unwelcome(ClientError::WrongCluster { server, text: (*text).to_owned() });
-            }
-            ClientHelloReply::Refuse { text, .. } => {
-                return self.unwelcome(ClientError::Refused { server, text: (*text).to_owned() });
-            }
-        };
-        let chosen = ProtocolOffer { protocol_min: accept.protocol, protocol_max: accept.protocol, features: 0 };
-        if negotiate(ProtocolOffer::OURS, chosen).is_none() {
-            let text = format!("it chose protocol {}, which this client does not speak", accept.protocol);
-            return self.unwelcome(ClientError::Refused { server, text });
-        }
-        if *self.cluster_id.get_or_insert(accept.cluster_id) != accept.cluster_id {
-            let text = format!("cluster {}", accept.cluster_id);
-            return self.unwelcome(ClientError::WrongCluster { server, text });
-        }
-        let now_ns = self.now_ns();
-        let known_elsewhere = self.of_node(accept.node_id).is_some();
-        let found = &mut self.links[link.slot];
-        found.node = Some(accept.node_id);
-        if known_elsewhere && !self.manners.aliases {
-            self.close(link.slot, now_ns.saturating_add(ALIAS_PAUSE_NS));
-            return Ok(None);
-        }
-        found.stage = Stage::Ready { since_ns: now_ns };
-        found.credit = Credit {
-            events: accept.credit_events as usize,
-            bytes: accept.credit_bytes as usize,
-            event_bytes_max: accept.event_bytes_max as usize,
-        };
-        for member in &accept.members {
-            self.learn(link, member.node_id, member.address);
-        }
-        handler.greeted(self, link, accept)?;
-        Ok(None)
-    }
-
-    fn unwelcome(&self, error: ClientError) -> Result<Option<String>, ClientError> {
-        if self.manners.strict { Err(error) } else { Ok(Some(error.to_string())) }
     }
 
     fn expire(&mut self) {
@@ -672,7 +599,8 @@ impl Links {
     fn fail(&mut self, slot: usize, why: String) {
         let now_ns = self.now_ns();
         let link = &mut self.links[slot];
-        if matches!(link.stage, Stage::Ready { since_ns } if now_ns.saturating_sub(since_ns) >= GOOD_AFTER_NS) {
+        if matches!(link.stage, Stage::Ready { since_ns } if now_ns.saturating_sub(since_ns) >= GOOD_AFTER_NS)
+        {
             link.failures = 0;
         }
         let limit_ns = (PAUSE_FIRST_NS << link.failures.min(16)).min(PAUSE_MAX_NS);

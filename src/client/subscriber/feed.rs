@@ -45,10 +45,10 @@ pub(super) struct Feed {
     may_begin_inside: bool,
     /// Of the frame that is being handed over: entries done, and their bytes.
     head: (u32, usize),
-    /// Nothing is taken yet: the caller has not begun to poll.
-    pub(super) held: bool,
-    /// The node cannot serve; go to the next one.
-    pub(super) go_on: Option<ClientError>,
+    /// Entries are left where they are for now.
+    pub(super) paused: bool,
+    /// Nodes in a row that could not read their log, and what the last one said.
+    pub(super) unable: (usize, Option<ClientError>),
 }
 
 impl Feed {
@@ -65,8 +65,8 @@ impl Feed {
             last: None,
             may_begin_inside: true,
             head: (0, 0),
-            held: true,
-            go_on: None,
+            paused: true,
+            unable: (0, None),
         }
     }
 
@@ -116,6 +116,7 @@ impl Feed {
             return Err(self.corrupt(links, link, "bytes follow the last entry of a frame".to_owned()));
         }
         self.head = (0, 0);
+        self.unable = (0, None);
         links.useful(link);
         self.give_credit(links, link, entries.bytes.len());
         Ok(Flow::Next)
@@ -218,10 +219,12 @@ impl Feed {
             SubscriptionErrorCode::BelowFloor { first_offset } => {
                 return Err(ClientError::BelowFloor { asked: self.next_offset(), first_offset });
             }
-            SubscriptionErrorCode::BadFilter => return Err(ClientError::BadFilter(self.filter.text().to_owned())),
+            SubscriptionErrorCode::BadFilter => {
+                return Err(ClientError::BadFilter(self.filter.text().to_owned()));
+            }
             SubscriptionErrorCode::ReadFailed => {
                 let (offset, text) = (self.next_offset(), error.text.to_owned());
-                self.go_on = Some(ClientError::ReadFailed { server, offset, text });
+                self.unable = (self.unable.0 + 1, Some(ClientError::ReadFailed { server, offset, text }));
             }
             SubscriptionErrorCode::Draining
             | SubscriptionErrorCode::TooManySubscriptions
@@ -266,8 +269,7 @@ impl<F: FnMut(Delivered<'_>) -> ControlFlow<()>> Handler for Delivering<'_, F> {
                 feed.began(*start_offset);
                 feed.known = (*commit_index, *last_offset);
             }
-            // Stays in the connection's inbox, whole, until somebody wants it.
-            ServerMessage::Entries(_) if feed.held => return Ok(Flow::Keep),
+            ServerMessage::Entries(_) if feed.paused => return Ok(Flow::Keep),
             ServerMessage::Entries(entries) if ours(entries.subscription) && feed.position.is_some() => {
                 let taken = feed.take_entries(links, link, entries, &mut self.on_event);
                 if let Err(error) = &taken {

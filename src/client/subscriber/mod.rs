@@ -107,7 +107,11 @@ impl Delivered<'_> {
             sequence: self.sequence,
             timestamp_unix_ns: self.timestamp_unix_ns,
             priority: self.priority,
-            attributes: self.attributes.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
+            attributes: self
+                .attributes
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_vec()))
+                .collect(),
             body: self.body.to_vec(),
         }
     }
@@ -122,7 +126,11 @@ struct Filter {
 impl Filter {
     fn parse(text: String) -> Result<Self, ClientError> {
         let topic = text.strip_suffix('*').unwrap_or(&text);
-        if topic.is_empty() || validate_topic(topic).is_ok() { Ok(Self { text }) } else { Err(ClientError::BadFilter(text)) }
+        if topic.is_empty() || validate_topic(topic).is_ok() {
+            Ok(Self { text })
+        } else {
+            Err(ClientError::BadFilter(text))
+        }
     }
 
     fn text(&self) -> &str {
@@ -157,8 +165,6 @@ pub struct Subscriber {
     endings: u32,
     connected_ns: u64,
     no_progress_timeout: Duration,
-    /// Nodes in a row that could not read their log.
-    unable: usize,
 }
 
 impl Subscriber {
@@ -185,13 +191,12 @@ impl Subscriber {
             links,
             feed,
             no_progress_timeout: options.no_progress_timeout,
-            unable: 0,
         };
         while subscriber.feed.position.is_none() {
-            // Nothing is taken before the subscription stands; events that came with it stay for the first poll.
+            // The feed is paused: events that come with the answer stay for the first poll.
             subscriber.turn(options.no_progress_timeout, &mut |_| ControlFlow::Continue(()))?;
         }
-        subscriber.feed.held = false;
+        subscriber.feed.paused = false;
         subscriber.links.be_lenient();
         Ok(subscriber)
     }
@@ -291,15 +296,9 @@ impl Subscriber {
             let (servers, last) = (self.links.describe(), self.links.describe_failure());
             return Err(ClientError::NoNodeReachable { servers, waited: self.no_progress_timeout, last });
         }
-        match self.feed.go_on.take() {
-            Some(error) => {
-                self.unable += 1;
-                if self.unable >= self.servers { Err(error) } else { Ok(()) }
-            }
-            None => {
-                self.unable = 0;
-                Ok(())
-            }
+        match self.feed.unable.1.take() {
+            Some(error) if self.feed.unable.0 >= self.servers => Err(error),
+            _ => Ok(()),
         }
     }
 
