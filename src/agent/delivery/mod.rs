@@ -105,6 +105,8 @@ pub struct Delivery<N: Net> {
     leader: Option<NodeId>,
     term: Term,
     deadline_ns: Option<u64>,
+    /// A bounded read or a full outbox left something behind for which no event will come: serve again at once.
+    again: bool,
     counters: DeliveryCounters,
 }
 
@@ -126,7 +128,8 @@ impl<N: Net> Agent for Delivery<N> {
         }
         let commit = self.rings.commit_tail.commit_index();
         let timer = self.deadline_ns.is_some_and(|at| at <= now_ns);
-        if work + cold + readiness.len() == 0 && commit == self.seen_commit && !timer {
+        let again = std::mem::take(&mut self.again);
+        if work + cold + readiness.len() == 0 && commit == self.seen_commit && !timer && !again {
             return 0;
         }
         self.seen_commit = commit;
@@ -166,6 +169,7 @@ impl<N: Net> Delivery<N> {
             leader: None,
             term: Term::ZERO,
             deadline_ns: None,
+            again: false,
             counters: DeliveryCounters::new(counters),
         }
     }
@@ -268,6 +272,7 @@ impl<N: Net> Delivery<N> {
         let Some(mut subscriber) = self.subscribers[slot as usize].take() else { return 0 };
         let mut work = 0;
         let mut over = false;
+        let room = self.limits.outbox_bytes_limit;
         match subscriber.connection.read(self.limits.read_budget) {
             Ok(result) => {
                 work += result.bytes;
@@ -283,6 +288,7 @@ impl<N: Net> Delivery<N> {
         if !subscriber.closing {
             work += self.feed(slot, &mut subscriber, now_ns);
         }
+        let was_full = subscriber.connection.outbox.len_bytes() >= room;
         match subscriber.connection.write() {
             Ok(bytes) => work += bytes,
             Err(_) => over = true,
@@ -291,6 +297,9 @@ impl<N: Net> Delivery<N> {
             self.close(slot, subscriber);
             return 1;
         }
+        // The socket took everything at once: it will not say that it is writable, since it never ceased to be.
+        let has_room = subscriber.connection.outbox.len_bytes() < room;
+        self.again |= subscriber.connection.readable || (was_full && has_room);
         self.subscribers[slot as usize] = Some(subscriber);
         usize::from(work > 0)
     }
