@@ -19,7 +19,9 @@ pub enum ClientError {
         text: String,
     },
     /// No node could be reached in time.
-    #[error("no node reachable among {servers} within {waited:?} ({last}); check that the cluster runs and the addresses are right")]
+    #[error(
+        "no node reachable among {servers} within {waited:?} ({last}); check that the cluster runs and the addresses are right"
+    )]
     NoNodeReachable {
         /// All addresses that were tried.
         servers: String,
@@ -37,7 +39,9 @@ pub enum ClientError {
         last: String,
     },
     /// Nothing was acknowledged (or answered) for too long, although a leader is known.
-    #[error("no progress within {waited:?} ({waiting} not acknowledged); check that a majority of the nodes runs, and send the same again")]
+    #[error(
+        "no progress within {waited:?} ({waiting} not acknowledged); check that a majority of the nodes runs, and send the same again"
+    )]
     NoProgress {
         /// Events that wait for their acknowledgement.
         waiting: usize,
@@ -77,7 +81,9 @@ pub enum ClientError {
         text: String,
     },
     /// The other end broke the protocol, or speaks another one.
-    #[error("{server} does not speak this protocol: {text}; check that the address is a client port of a Tercet node")]
+    #[error(
+        "{server} does not speak this protocol: {text}; check that the address is a client port of a Tercet node"
+    )]
     Protocol {
         /// The other end.
         server: SocketAddr,
@@ -105,7 +111,9 @@ pub enum ClientError {
     #[error("bad filter '{0}': use a topic, or a prefix that ends in '*'")]
     BadFilter(String),
     /// The sequences leave out some that the cluster does not have.
-    #[error("sequence gap: the cluster expects sequence {expected} of this producer, {sent} was sent; start at {expected}")]
+    #[error(
+        "sequence gap: the cluster expects sequence {expected} of this producer, {sent} was sent; start at {expected}"
+    )]
     SequenceGap {
         /// What the cluster expects next.
         expected: Sequence,
@@ -113,19 +121,25 @@ pub enum ClientError {
         sent: Sequence,
     },
     /// Another publisher has opened this producer's name since.
-    #[error("fenced: the producer was opened again elsewhere (epoch {epoch}); let only one publisher use a name")]
+    #[error(
+        "fenced: the producer was opened again elsewhere (epoch {epoch}); let only one publisher use a name"
+    )]
     Fenced {
         /// The epoch that holds now.
         epoch: u32,
     },
     /// The cluster no longer remembers this producer, so it cannot tell a retry from a new event.
-    #[error("identity expired: the cluster no longer remembers this producer; {waiting} events have an unknown fate: look for them in the log before you open it again")]
+    #[error(
+        "identity expired: the cluster no longer remembers this producer; {waiting} events have an unknown fate: look for them in the log before you open it again"
+    )]
     IdentityExpired {
         /// Events without an acknowledgement.
         waiting: usize,
     },
     /// The cluster remembers as many producers as it may.
-    #[error("too many producers: the cluster remembers as many as `producers.max` allows; reuse names, or let idle ones expire")]
+    #[error(
+        "too many producers: the cluster remembers as many as `producers.max` allows; reuse names, or let idle ones expire"
+    )]
     TooManyProducers,
     /// Acknowledgements were left unread for too long. Nothing is lost; the event was not taken.
     #[error("{held} runs of acknowledgements wait to be taken; call `poll` between publishing")]
@@ -134,7 +148,9 @@ pub enum ClientError {
         held: usize,
     },
     /// Retention has removed what was asked for.
-    #[error("offset {asked} is no longer kept; the oldest is {first_offset}: subscribe from there, or from the earliest")]
+    #[error(
+        "offset {asked} is no longer kept; the oldest is {first_offset}: subscribe from there, or from the earliest"
+    )]
     BelowFloor {
         /// What was asked for.
         asked: Offset,
@@ -142,7 +158,9 @@ pub enum ClientError {
         first_offset: Offset,
     },
     /// A node cannot read its log.
-    #[error("{server} cannot read its log at offset {offset}: {text}; subscribe at another node and check this one's disk")]
+    #[error(
+        "{server} cannot read its log at offset {offset}: {text}; subscribe at another node and check this one's disk"
+    )]
     ReadFailed {
         /// The node.
         server: SocketAddr,
@@ -152,7 +170,9 @@ pub enum ClientError {
         text: String,
     },
     /// Entries arrived damaged.
-    #[error("corrupt data from {server} at offset {offset}: {text}; verify that node's log with `tercet log verify`")]
+    #[error(
+        "corrupt data from {server} at offset {offset}: {text}; verify that node's log with `tercet log verify`"
+    )]
     Corrupt {
         /// The node.
         server: SocketAddr,
@@ -162,7 +182,9 @@ pub enum ClientError {
         text: String,
     },
     /// Offsets do not continue: events are missing, repeated or out of order.
-    #[error("{server} sent offset {found} where {expected} comes next: events are lost or out of order; compare the nodes with `tercet status`")]
+    #[error(
+        "{server} sent offset {found} where {expected} comes next: events are lost or out of order; compare the nodes with `tercet status`"
+    )]
     OffsetGap {
         /// The node.
         server: SocketAddr,

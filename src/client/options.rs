@@ -82,7 +82,8 @@ pub(super) fn check_servers(servers: &[SocketAddr]) -> Result<(), ClientError> {
 pub fn parse_servers(list: &str) -> Result<Vec<SocketAddr>, ClientError> {
     let mut servers = Vec::new();
     for text in list.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-        let address = resolve(text).map_err(|why| ClientError::BadServers { text: format!("'{text}': {why}") })?;
+        let address =
+            resolve(text).map_err(|why| ClientError::BadServers { text: format!("'{text}': {why}") })?;
         if !servers.contains(&address) {
             servers.push(address);
         }

@@ -261,7 +261,8 @@ impl CommitRound {
         match answer {
             CommitAnswer::Committed { commit_index, last_offset, from_leader } => {
                 if *from_leader || !self.leader_required {
-                    let (commit_index, last_offset, from_leader) = (*commit_index, *last_offset, *from_leader);
+                    let (commit_index, last_offset, from_leader) =
+                        (*commit_index, *last_offset, *from_leader);
                     self.answer = Some(CommitPosition { commit_index, last_offset, from_leader });
                 }
             }
@@ -295,7 +296,8 @@ pub fn query_commit(
     "tercet-commit".clone_into(&mut options.name);
     options.connect_timeout = timeout.min(options.connect_timeout);
     let mut links = Links::new(&options, Purpose::Control, INBOX_BYTES, true)?;
-    let mut round = CommitRound { leader_required, leadership: Leadership::default(), asked: None, answer: None };
+    let mut round =
+        CommitRound { leader_required, leadership: Leadership::default(), asked: None, answer: None };
     let begun = Instant::now();
     loop {
         if let Some(answer) = round.answer {

@@ -32,7 +32,6 @@ pub fn run(options: &DevOptions) -> Outcome {
     let plan = Plan {
         name: "dev",
         dir: dir.clone(),
-        nodes: options.nodes,
         ports: (first..first + options.nodes).map(|port| (port, port + PEER_PORT_DISTANCE)).collect(),
         durability: if options.durability == "memory" { Durability::Memory } else { Durability::Disk },
         threads: match options.threads.as_str() {
@@ -74,9 +73,9 @@ pub fn run(options: &DevOptions) -> Outcome {
 pub fn wait_leader(servers: &[std::net::SocketAddr], limit: Duration) -> Result<(), Failure> {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
-        let rows = query_status_all(servers, Duration::from_millis(500));
+        let rows = query_status_all(servers, Duration::from_millis(500))?;
         let leaders: Vec<_> =
-            rows.iter().filter_map(|row| row.as_ref().ok()).map(|status| status.leader_id).collect();
+            rows.iter().filter_map(|(_, row)| row.as_ref().ok()).map(|status| status.leader_id).collect();
         if leaders.len() == servers.len()
             && leaders[0].is_some()
             && leaders.iter().all(|leader| *leader == leaders[0])

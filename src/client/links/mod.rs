@@ -578,7 +578,9 @@ impl Links {
                 }
                 _ if !ready => return Ok(Some("its first message is no answer to a hello".to_owned())),
                 ServerMessage::Pong { .. } => Flow::Next,
-                ServerMessage::Goodbye { text, .. } => return Ok(Some(format!("the node says goodbye: {text}"))),
+                ServerMessage::Goodbye { text, .. } => {
+                    return Ok(Some(format!("the node says goodbye: {text}")));
+                }
                 message => handler.message(self, link, &message)?,
             };
             if flow == Flow::Keep {
@@ -612,7 +614,8 @@ impl Links {
                 return self.unwelcome(ClientError::Refused { server, text: (*text).to_owned() });
             }
         };
-        let chosen = ProtocolOffer { protocol_min: accept.protocol, protocol_max: accept.protocol, features: 0 };
+        let chosen =
+            ProtocolOffer { protocol_min: accept.protocol, protocol_max: accept.protocol, features: 0 };
         if negotiate(ProtocolOffer::OURS, chosen).is_none() {
             let text = format!("it chose protocol {}, which this client does not speak", accept.protocol);
             return self.unwelcome(ClientError::Refused { server, text });
@@ -672,7 +675,8 @@ impl Links {
     fn fail(&mut self, slot: usize, why: String) {
         let now_ns = self.now_ns();
         let link = &mut self.links[slot];
-        if matches!(link.stage, Stage::Ready { since_ns } if now_ns.saturating_sub(since_ns) >= GOOD_AFTER_NS) {
+        if matches!(link.stage, Stage::Ready { since_ns } if now_ns.saturating_sub(since_ns) >= GOOD_AFTER_NS)
+        {
             link.failures = 0;
         }
         let limit_ns = (PAUSE_FIRST_NS << link.failures.min(16)).min(PAUSE_MAX_NS);

@@ -117,7 +117,9 @@ impl Publisher {
     /// The producer's id, the same for a name for as long as the cluster remembers it; and the epoch of this opening.
     #[must_use]
     pub fn identity(&self) -> (ProducerId, Epoch) {
-        self.core.identity.map_or((ProducerId::ZERO, Epoch(0)), |identity| (identity.producer_id, identity.epoch))
+        self.core
+            .identity
+            .map_or((ProducerId::ZERO, Epoch(0)), |identity| (identity.producer_id, identity.epoch))
     }
 
     /// The sequence that the next event gets.
@@ -315,7 +317,13 @@ impl Publisher {
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (producer_id, epoch) = self.identity();
-        write!(f, "Publisher('{}' {producer_id:?}.{}, {} outstanding)", self.core.name, epoch.0, self.outstanding())
+        write!(
+            f,
+            "Publisher('{}' {producer_id:?}.{}, {} outstanding)",
+            self.core.name,
+            epoch.0,
+            self.outstanding()
+        )
     }
 }
 

@@ -142,7 +142,8 @@ impl Outbox {
         for slot in self.slots.range(self.cursor..).take(FRAME_EVENTS) {
             let more = bytes + slot.bytes as usize;
             let alone = self.in_flight_events + count == 0;
-            let within = self.in_flight_events + count < credit.events && self.in_flight_bytes + more <= credit.bytes;
+            let within =
+                self.in_flight_events + count < credit.events && self.in_flight_bytes + more <= credit.bytes;
             if !(alone || within) || (count > 0 && more > FRAME_BYTES) {
                 break;
             }

@@ -215,7 +215,9 @@ impl Feed {
             SubscriptionErrorCode::BelowFloor { first_offset } => {
                 return Err(ClientError::BelowFloor { asked: self.next_offset(), first_offset });
             }
-            SubscriptionErrorCode::BadFilter => return Err(ClientError::BadFilter(self.filter.text().to_owned())),
+            SubscriptionErrorCode::BadFilter => {
+                return Err(ClientError::BadFilter(self.filter.text().to_owned()));
+            }
             SubscriptionErrorCode::ReadFailed => {
                 let (offset, text) = (self.next_offset(), error.text.to_owned());
                 self.go_on = Some(ClientError::ReadFailed { server, offset, text });

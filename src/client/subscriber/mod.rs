@@ -107,7 +107,11 @@ impl Delivered<'_> {
             sequence: self.sequence,
             timestamp_unix_ns: self.timestamp_unix_ns,
             priority: self.priority,
-            attributes: self.attributes.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
+            attributes: self
+                .attributes
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_vec()))
+                .collect(),
             body: self.body.to_vec(),
         }
     }
@@ -122,7 +126,11 @@ struct Filter {
 impl Filter {
     fn parse(text: String) -> Result<Self, ClientError> {
         let topic = text.strip_suffix('*').unwrap_or(&text);
-        if topic.is_empty() || validate_topic(topic).is_ok() { Ok(Self { text }) } else { Err(ClientError::BadFilter(text)) }
+        if topic.is_empty() || validate_topic(topic).is_ok() {
+            Ok(Self { text })
+        } else {
+            Err(ClientError::BadFilter(text))
+        }
     }
 
     fn text(&self) -> &str {
