@@ -1,6 +1,5 @@
 //! The ordinary ways of writer and reader, over the operating system's disk and with single faults.
 
-
 use tercet::base::ids::{EntryId, GroupId, Incarnation, LogIndex, NodeId, Offset, Term};
 use tercet::entry::Entry;
 use tercet::log::layout::ENTRIES_POSITION;

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tercet::base::ids::NodeId;
 use tercet::config::{NodeAddresses, Settings, ThreadingMode};
 use tercet::entry::Durability;
@@ -20,9 +22,7 @@ pub struct Plan {
     pub name: &'static str,
     /// Node directories and settings lie here.
     pub dir: PathBuf,
-    /// How many nodes.
-    pub nodes: u16,
-    /// Client ports, in node order; peer ports.
+    /// Client port and peer port of each node, in the order of their ids.
     pub ports: Vec<(u16, u16)>,
     /// What an acknowledgement means.
     pub durability: Durability,
@@ -44,12 +44,22 @@ pub struct NodeProcess {
     log: Option<PathBuf>,
     child: Option<Child>,
     ready: Option<Receiver<()>>,
+    last_line: Arc<Mutex<String>>,
 }
 
 /// The cluster.
 pub struct Cluster {
     /// Its nodes, in order of their ids.
     pub nodes: Vec<NodeProcess>,
+}
+
+/// Client and peer ports for so many nodes that nobody listens at now.
+pub fn free_ports(nodes: u16) -> std::io::Result<Vec<(u16, u16)>> {
+    // All are held until all are known, so that none is given twice.
+    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let held = (0..2 * nodes).map(bind).collect::<Result<Vec<_>, _>>()?;
+    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+    held.chunks_exact(2).map(|pair| Ok((port(&pair[0])?, port(&pair[1])?))).collect()
 }
 
 fn local(port: u16) -> SocketAddr {
@@ -131,7 +141,16 @@ fn prepare(plan: &Plan, addresses: &[NodeAddresses], own: &NodeAddresses) -> Res
         tercet::node::format(&settings)?;
     }
     let log = plan.quiet.then(|| plan.dir.join(format!("node-{}.log", own.id)));
-    Ok(NodeProcess { id: own.id, client: own.client, data_dir, config, log, child: None, ready: None })
+    Ok(NodeProcess {
+        id: own.id,
+        client: own.client,
+        data_dir,
+        config,
+        log,
+        child: None,
+        ready: None,
+        last_line: Arc::default(),
+    })
 }
 
 impl NodeProcess {
@@ -144,8 +163,8 @@ impl NodeProcess {
         let mut child = command.spawn()?;
         let stderr = child.stderr.take().ok_or_else(|| Failure::new(FAILED, "a node has no stderr"))?;
         let (sender, receiver) = channel();
-        let (id, log) = (self.id, self.log.clone());
-        std::thread::spawn(move || follow(id, stderr, log.as_deref(), &sender));
+        let (id, log, last_line) = (self.id, self.log.clone(), Arc::clone(&self.last_line));
+        std::thread::spawn(move || follow(id, stderr, log.as_deref(), &sender, &last_line));
         self.child = Some(child);
         self.ready = Some(receiver);
         Ok(())
@@ -158,14 +177,16 @@ impl NodeProcess {
         if ready.recv_timeout(left).is_ok() {
             return Ok(());
         }
+        // Its stderr closes a moment before the process is gone.
+        std::thread::sleep(Duration::from_millis(50));
         let code =
             self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()).and_then(|s| s.code());
-        let log = self.log.as_ref().map_or_else(String::new, |log| format!("; see {}", log.display()));
+        let said = self.last_line.lock().clone();
         match code {
             Some(code) => {
-                Err(Failure::new(code as u8, format!("node {} ended with exit code {code}{log}", self.id)))
+                Err(Failure::new(code as u8, format!("node {} ended with exit code {code}: {said}", self.id)))
             }
-            None => Err(Failure::new(FAILED, format!("node {} is not ready in time{log}", self.id))),
+            None => Err(Failure::new(FAILED, format!("node {} is not ready in time: {said}", self.id))),
         }
     }
 
@@ -215,12 +236,14 @@ fn follow(
     stderr: std::process::ChildStderr,
     log: Option<&Path>,
     ready: &std::sync::mpsc::Sender<()>,
+    last_line: &Mutex<String>,
 ) {
     let mut file = log.and_then(|log| File::options().create(true).append(true).open(log).ok());
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         if line == "node is ready" {
             let _ = ready.send(());
         }
+        last_line.lock().clone_from(&line);
         if let Some(file) = &mut file {
             use std::io::Write;
             let _ = writeln!(file, "{line}");

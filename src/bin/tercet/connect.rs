@@ -39,6 +39,8 @@ pub fn random_name(prefix: &str) -> Result<String, Failure> {
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     match filled {
         Ok(count) if count == bytes.len() => Ok(format!("{prefix}-{:016x}", u64::from_le_bytes(bytes))),
-        _ => Err(Failure::new(FAILED, "the system gives no random numbers; name the producer with --producer")),
+        _ => {
+            Err(Failure::new(FAILED, "the system gives no random numbers; name the producer with --producer"))
+        }
     }
 }

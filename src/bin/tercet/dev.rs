@@ -32,7 +32,6 @@ pub fn run(options: &DevOptions) -> Outcome {
     let plan = Plan {
         name: "dev",
         dir: dir.clone(),
-        nodes: options.nodes,
         ports: (first..first + options.nodes).map(|port| (port, port + PEER_PORT_DISTANCE)).collect(),
         durability: if options.durability == "memory" { Durability::Memory } else { Durability::Disk },
         threads: match options.threads.as_str() {

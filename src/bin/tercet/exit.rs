@@ -41,7 +41,7 @@ impl Failure {
 
 impl From<tercet::node::NodeError> for Failure {
     fn from(error: tercet::node::NodeError) -> Self {
-        Self::new(error.exit_code() as u8, error)
+        Self::new(error.exit_code(), error)
     }
 }
 
@@ -53,7 +53,7 @@ impl From<tercet::config::ConfigError> for Failure {
 
 impl From<tercet::client::ClientError> for Failure {
     fn from(error: tercet::client::ClientError) -> Self {
-        Self::new(error.exit_code() as u8, error)
+        Self::new(error.exit_code(), error)
     }
 }
 

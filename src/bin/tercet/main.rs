@@ -3,13 +3,17 @@
 mod args;
 mod bench;
 mod cluster;
+mod connect;
 mod demo;
 mod dev;
 mod exit;
 mod format;
+mod interrupt;
 mod log;
 mod node;
 mod output;
+mod pace;
+mod processes;
 mod publish;
 mod status;
 mod subscribe;

@@ -51,7 +51,11 @@ mod tests {
             for seconds in [1, 2, 3_600] {
                 let n = (rate * seconds as f64) as u64;
                 assert!(pace.due_ns(n).abs_diff(n * second / rate.ceil() as u64) <= second, "{rate}");
-                assert_eq!(pace.due_before(pace.due_ns(n)), n, "{rate}: due at that moment is not yet before it");
+                assert_eq!(
+                    pace.due_before(pace.due_ns(n)),
+                    n,
+                    "{rate}: due at that moment is not yet before it"
+                );
                 assert_eq!(pace.due_before(pace.due_ns(n) + 1), n + 1, "{rate}");
             }
         }

@@ -86,7 +86,8 @@ pub fn check(
         }
         visitor(entry, hint);
     };
-    let report = tercet::log::verify(&RealDisk, data_dir, &read_options(), &mut look).map_err(CheckError::Log)?;
+    let report =
+        tercet::log::verify(&RealDisk, data_dir, &read_options(), &mut look).map_err(CheckError::Log)?;
     match broken {
         Some((index, what)) => Err(CheckError::Contents { index, what }),
         None => Ok(report),

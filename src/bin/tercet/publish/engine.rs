@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tercet::client::{Ack, ClientError, Event, Publisher};
+use tercet::client::{Ack, Event, Publisher};
 
 use super::ack_log::AckLog;
 use super::input::{Ending, Input, Next};
@@ -20,8 +20,6 @@ const WAIT: Duration = Duration::from_millis(250);
 pub struct Job<'a> {
     /// The topic of every event.
     pub topic: &'a str,
-    /// Most events in flight.
-    pub window: usize,
     /// Open loop at this pace; none: as fast as acknowledgements come.
     pub pace: Option<Pace>,
     /// Ends it early.
@@ -79,7 +77,9 @@ impl<'a> Engine<'a> {
             }
             if self.job.interrupt.is_set() {
                 let left = self.publisher.outstanding();
-                let line = format!("interrupted; {left} events sent are not acknowledged, and may be written or not");
+                let line = format!(
+                    "interrupted; {left} events sent are not acknowledged, and may be written or not"
+                );
                 return Err(Failure::new(INTERRUPTED, line));
             }
             let wait = match pause {
@@ -95,9 +95,6 @@ impl<'a> Engine<'a> {
     /// Hands lines to the publisher for as long as it takes them.
     fn send(&mut self) -> Result<Pause, Failure> {
         for _ in 0..BURST {
-            if self.publisher.outstanding() >= self.job.window {
-                return Ok(Pause::Full);
-            }
             let now = Instant::now();
             if let Some(pace) = self.job.pace {
                 let wait = pace.until(self.tally.published, now.duration_since(self.started));
@@ -128,11 +125,8 @@ impl<'a> Engine<'a> {
             ack_log.take(&ack, now);
         });
         self.ack_log.flush_due()?;
-        polled.map(|_| ()).map_err(|error| self.explain(error))
-    }
-
-    fn explain(&self, error: ClientError) -> Failure {
-        Failure::from(error)
+        polled?;
+        Ok(())
     }
 
     /// Everything sent is acknowledged; was that everything?

@@ -37,6 +37,9 @@ pub fn run(options: &PublishOptions) -> Outcome {
     let name = options.producer.clone().map_or_else(|| connect::random_name("publish"), Ok)?;
 
     let mut publisher = Publisher::open(client, &name)?;
+    if let Some(window) = options.window {
+        publisher = publisher.with_window(window as usize);
+    }
     publisher.start_at(Sequence(options.first_sequence));
     interrupt.wakes(publisher.waker());
     let waker = publisher.waker();
@@ -44,12 +47,7 @@ pub fn run(options: &PublishOptions) -> Outcome {
         // Without it lines are found at the next turn.
         let _ = waker.wake();
     };
-    let job = Job {
-        topic: &options.topic,
-        window: options.window.map_or(usize::MAX, |window| window as usize),
-        pace: options.rate.map(Pace::new),
-        interrupt: &interrupt,
-    };
+    let job = Job { topic: &options.topic, pace: options.rate.map(Pace::new), interrupt: &interrupt };
     let bar = progress_bar();
     let engine = Engine::new(&mut publisher, Input::spawn(source, wake), ack_log, job);
     let (tally, outcome) = engine.run(&|tally: &Tally| {

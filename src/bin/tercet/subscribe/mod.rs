@@ -40,7 +40,8 @@ pub fn run(options: &SubscribeOptions) -> Outcome {
     interrupt.wakes(subscriber.waker());
     let out = BufWriter::with_capacity(STDOUT_BYTES, io::stdout().lock());
     let printer = if options.json { Printer::Json } else { Printer::Raw };
-    let mut reading = Reading { out, printer, left: options.count, end, failure: None, moved: Instant::now() };
+    let mut reading =
+        Reading { out, printer, left: options.count, end, failure: None, moved: Instant::now() };
     let outcome = reading.run(&mut subscriber, &interrupt);
     let flushed = reading.out.flush();
     let written = match reading.failure.take() {
