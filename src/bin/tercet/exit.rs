@@ -41,7 +41,7 @@ impl Failure {
 
 impl From<tercet::node::NodeError> for Failure {
     fn from(error: tercet::node::NodeError) -> Self {
-        Self::new(error.exit_code(), error)
+        Self::new(error.exit_code() as u8, error)
     }
 }
 
