@@ -131,6 +131,8 @@ struct CommitTailState {
     commit_index: CachePadded<AtomicU64>,
     last_offset: AtomicU64,
     commit_hint: AtomicU64,
+    readable_index: CachePadded<AtomicU64>,
+    readable_offset: AtomicU64,
 }
 
 impl CommitTail {
@@ -156,6 +158,28 @@ impl CommitTail {
     #[must_use]
     pub fn commit_hint(&self) -> u64 {
         self.0.commit_hint.load(Ordering::Acquire)
+    }
+
+    /// Publishes how much of the committed log can be read from this node's files: the last index, and the last event
+    /// up to there.
+    ///
+    /// Not simply the commit index, for the same reason: where the log writer has not yet carried out a truncation,
+    /// the files still hold what lost an election at indexes that are committed otherwise by now (PITFALLS 29).
+    pub fn publish_readable(&self, index: u64, last_offset: u64) {
+        self.0.readable_offset.store(last_offset, Ordering::Release);
+        self.0.readable_index.store(index, Ordering::Release);
+    }
+
+    /// Up to here the files hold the committed log.
+    #[must_use]
+    pub fn readable_index(&self) -> u64 {
+        self.0.readable_index.load(Ordering::Acquire)
+    }
+
+    /// The last event there, at least as new as a readable index read before.
+    #[must_use]
+    pub fn readable_offset(&self) -> u64 {
+        self.0.readable_offset.load(Ordering::Acquire)
     }
 
     /// The commit index.

@@ -222,12 +222,15 @@ impl<D: Disk> LogWriter<D> {
             written: self.written,
             flushed: self.flushed,
         });
+        // The reader first: whoever hears of the progress may ask it for what was written.
+        self.hand_on_catalog();
         self.report_leftovers();
     }
 
     fn report_leftovers(&mut self) -> usize {
         let mut work = 0;
-        for slot in [&mut self.hard_state_reports, &mut self.unreported] {
+        let progress = if self.catalog_backlog.is_empty() { Some(&mut self.unreported) } else { None };
+        for slot in [Some(&mut self.hard_state_reports), progress].into_iter().flatten() {
             if let Some(event) = slot.take() {
                 match self.rings.to_batcher.push(event) {
                     Ok(()) => work += 1,

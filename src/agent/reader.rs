@@ -24,11 +24,7 @@ impl<D: Disk> Agent for Reader<D> {
     }
 
     fn do_work(&mut self, _now_ns: u64, _readiness: &[Readiness]) -> usize {
-        let mut work = 0;
-        while let Some(change) = self.rings.from_writer.pop() {
-            self.log.apply(change);
-            work += 1;
-        }
+        let work = self.take_news();
         work + self.serve_peers() + self.serve_subscribers()
     }
 
@@ -44,6 +40,17 @@ impl<D: Disk> Reader<D> {
         Self { log, rings, caught_up: None, cold: None }
     }
 
+    /// What the writer did to the segments. Looked at again after each request was taken: whatever the asker knew to
+    /// be written when it asked is here by then.
+    fn take_news(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(change) = self.rings.from_writer.pop() {
+            self.log.apply(change);
+            work += 1;
+        }
+        work
+    }
+
     /// Peers first: a follower that is behind is redundancy that is missing.
     fn serve_peers(&mut self) -> usize {
         let mut work = 0;
@@ -52,6 +59,7 @@ impl<D: Disk> Reader<D> {
                 Some(reply) => reply,
                 None => {
                     let Some(request) = self.rings.from_batcher.pop() else { break };
+                    work += self.take_news();
                     let entries =
                         self.log.read_from_index(request.first, request.upto, request.bytes_max as u64);
                     CatchUpReply { peer: request.peer, first: request.first, entries }
@@ -73,6 +81,7 @@ impl<D: Disk> Reader<D> {
                 Some(reply) => reply,
                 None => {
                     let Some(request) = self.rings.from_delivery.pop() else { break };
+                    work += self.take_news();
                     let entries =
                         self.log.read_from_offset(request.offset, request.upto, request.bytes_max as u64);
                     ColdReadReply { key: request.key, offset: request.offset, entries }

@@ -110,7 +110,7 @@ impl Cluster {
             }
             self.steps_at_this_time = if next_ns > now_ns { 0 } else { self.steps_at_this_time + 1 };
             if self.steps_at_this_time > STEPS_AT_ONE_TIME_MAX {
-                return Err(Violation::new("no livelock", format!("time stands still at {now_ns} ns")));
+                return Err(Violation::new("no livelock", self.describe_standstill(now_ns)));
             }
             self.world.borrow_mut().advance_to(next_ns);
             self.step(next_ns)?;
@@ -119,6 +119,22 @@ impl Cluster {
                 return Ok(());
             }
         }
+    }
+
+    fn describe_standstill(&self, now_ns: u64) -> String {
+        let mut text = format!("time stands still at {now_ns} ns:");
+        for node in &self.nodes {
+            let ready = self.world.borrow().host_is_ready(node.host());
+            let due_ns = node.next_due_ns(now_ns);
+            text.push_str(&format!(" node {} ready {ready}, due {due_ns:?} {};", node.id, node.describe_due(now_ns)));
+        }
+        for publisher in &self.publishers {
+            text.push_str(&format!(" {}, due {};", publisher.describe(), publisher.next_due_ns()));
+        }
+        for subscriber in &self.subscribers {
+            text.push_str(&format!(" subscriber due {};", subscriber.next_due_ns()));
+        }
+        text
     }
 
     fn next_due_ns(&self, now_ns: u64) -> u64 {

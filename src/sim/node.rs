@@ -299,6 +299,18 @@ impl SimNode {
         due
     }
 
+    /// Who wants a turn now, for messages.
+    #[must_use]
+    pub fn describe_due(&self, now_ns: u64) -> String {
+        let Some(running) = &self.running else { return format!("down, life {}", self.life) };
+        let due = running.agents().filter(|agent| agent.next_deadline_ns().is_some_and(|at| at <= now_ns));
+        let mut names: Vec<&str> = due.map(Agent::name).collect();
+        if running.writer.next_deadline_ns().is_some_and(|at| at <= now_ns) {
+            names.push(running.writer.name());
+        }
+        format!("{names:?}, log writer {:?}, reader {:?}", self.writer_due_ns, self.reader_due_ns)
+    }
+
     /// Everything that is due now, until nothing is left to do.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ pub struct Report {
     pub trace_hash: u64,
     /// Nodes of the cluster.
     pub nodes: u16,
+    /// What stable means in it: "disk" or "memory".
+    pub durability: &'static str,
     /// Events in the committed log at the end.
     pub events_committed: u64,
     /// Acknowledgements that clients got, duplicates included.

@@ -56,7 +56,7 @@ fn simulate(seed: u64, options: Options, report: &mut Report) -> Result<(), Viol
     let mut prng = Prng::new(seed);
     let shape = draw_shape(&mut prng, options);
     let plans = draw_publishers(&mut prng, shape.nodes);
-    report.nodes = shape.nodes;
+    (report.nodes, report.durability) = (shape.nodes, shape.durability.as_str());
     let mut cluster = Cluster::new(shape, &plans, &mut prng);
     if !options.faults {
         cluster.adversary.next_ns = u64::MAX;

@@ -186,6 +186,7 @@ impl<C: Clock> Agent for Batcher<C> {
         self.settle(Vec::new());
         work += self.pump_peers();
         self.settle(Vec::new());
+        self.publish_readable();
         self.trim_hot_tail();
         self.check_drained();
         work
@@ -302,6 +303,16 @@ impl<C: Clock> Batcher<C> {
             }
         }
         work
+    }
+
+    /// Both applied and, in its present form, written: what the reader may be asked for.
+    fn publish_readable(&self) {
+        let index = self.applied.index.min(self.written);
+        let next_offset = match self.hot.get(index.next()) {
+            Some(entry) if index < self.applied.index => entry.header().base_offset,
+            _ => self.applied.next_offset,
+        };
+        self.rings.commit_tail.publish_readable(index.0, next_offset.prev().0);
     }
 
     fn publish_hint(&self) {

@@ -14,6 +14,7 @@ use super::commands::{ColdReadReply, ColdReadRequest, NewClient};
 use super::connection::Connection;
 use super::dispatcher::{CLIENT_INBOX_BYTES, DispatcherLimits, Welcome, address_of, welcome_reply};
 use super::rings::{DeliveryNotice, DeliveryRings};
+use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{GroupId, LogIndex, NodeId, Offset, Term};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::net::{Net, NetStream, Readiness, Token};
@@ -408,6 +409,10 @@ impl<N: Net> Delivery<N> {
         }
     }
 
+    fn wake_by(&mut self, at_ns: u64) {
+        self.deadline_ns = Some(self.deadline_ns.map_or(at_ns, |earlier| earlier.min(at_ns)));
+    }
+
     /// Queues what each subscription may have, and asks the reader for what is not in memory.
     fn feed(&mut self, slot: u32, subscriber: &mut Subscriber<N::Stream>, now_ns: u64) -> usize {
         let mut work = 0;
@@ -415,6 +420,8 @@ impl<N: Net> Delivery<N> {
         // The index first: an offset read later is at least as new, and only bounds what is claimed as looked through.
         let commit = LogIndex(self.rings.commit_tail.commit_index());
         let last_offset = Offset(self.rings.commit_tail.last_offset());
+        let readable = LogIndex(self.rings.commit_tail.readable_index());
+        let readable_offset = Offset(self.rings.commit_tail.readable_offset());
         for subscription in &mut subscriber.subscriptions {
             let room = self.limits.outbox_bytes_limit;
             let outbox = &mut subscriber.connection.outbox;
@@ -423,10 +430,15 @@ impl<N: Net> Delivery<N> {
                 Pumped::Idle { delivered, wake_ns } => {
                     self.counters.entries_delivered.add(delivered);
                     work += usize::from(delivered > 0);
-                    self.deadline_ns = match (self.deadline_ns, wake_ns) {
-                        (Some(a), Some(b)) => Some(a.min(b)),
-                        (a, b) => a.or(b),
-                    };
+                    if let Some(wake_ns) = wake_ns {
+                        self.wake_by(wake_ns);
+                    }
+                }
+                Pumped::Cold { delivered } if subscription.next_offset > readable_offset => {
+                    self.counters.entries_delivered.add(delivered);
+                    work += usize::from(delivered > 0);
+                    // Committed elsewhere, not in this node's files yet; nobody tells when.
+                    self.wake_by(now_ns + NS_PER_MS);
                 }
                 Pumped::Cold { delivered } => {
                     self.counters.entries_delivered.add(delivered);
@@ -434,7 +446,7 @@ impl<N: Net> Delivery<N> {
                     let request = ColdReadRequest {
                         key,
                         offset: subscription.next_offset,
-                        upto: commit,
+                        upto: readable,
                         bytes_max: self.limits.cold_read_bytes,
                     };
                     if self.rings.to_reader.push(request).is_ok() {
@@ -443,7 +455,7 @@ impl<N: Net> Delivery<N> {
                         self.reads.insert(key, (slot, subscription.id));
                         self.counters.cold_reads.increment();
                     } else {
-                        self.deadline_ns = Some(now_ns + crate::base::clock::NS_PER_MS);
+                        self.wake_by(now_ns + NS_PER_MS);
                     }
                     work += 1;
                 }

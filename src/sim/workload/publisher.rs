@@ -196,6 +196,8 @@ impl Publisher {
 
     fn open(&mut self) {
         self.stage = Stage::Opening;
+        // Nothing to do but to wait for the answer, within its patience.
+        self.deadline_ns = u64::MAX;
         self.request_id = self.prng.next_u64() | 1;
         let name = producer_name(self.producer);
         if let Some(link) = &mut self.link {
