@@ -3,10 +3,10 @@
 
 use super::Agent;
 use super::commands::{LinkClosed, PeerMessage};
-use super::connection::Connection;
+use super::connection::PeerStream;
 use super::rings::ReceiverRings;
 use crate::base::limits::FRAME_BYTES_MAX;
-use crate::base::net::{Net, NetStream, Readiness, Token};
+use crate::base::net::{Net, Readiness};
 use crate::metrics::{Counter, Counters};
 use crate::protocol::frame::split_frame;
 use crate::protocol::peer::{PeerFrame, decode_peer_frame};
@@ -17,7 +17,6 @@ const READ_BUDGET: usize = 1 << 20;
 const INBOX_BYTES: (usize, usize) = (512 << 10, FRAME_BYTES_MAX);
 /// Frames handed on in one turn.
 const FRAMES_LIMIT: usize = 64;
-const STREAM: Token = Token(0);
 
 /// Counters that only this receiver writes.
 #[derive(Debug)]
@@ -42,12 +41,10 @@ impl AckReceiverCounters {
 
 /// The agent.
 pub struct AckReceiver<N: Net> {
-    net: N,
+    stream: PeerStream<N>,
     rings: ReceiverRings<N::Stream>,
-    connection: Option<Connection<N::Stream>>,
     /// A verified message that found the batcher's ring full.
     held: Option<PeerMessage>,
-    lost: bool,
     counters: AckReceiverCounters,
 }
 
@@ -58,21 +55,17 @@ impl<N: Net> Agent for AckReceiver<N> {
 
     fn do_work(&mut self, _now_ns: u64, readiness: &[Readiness]) -> usize {
         let mut work = self.take_streams();
-        if let Some(connection) = &mut self.connection {
-            for event in readiness {
-                connection.note(event);
-            }
-        }
+        self.stream.note(readiness);
         work += self.receive();
-        if self.lost && self.rings.to_conductor.push(LinkClosed::Inbound(self.rings.peer)).is_ok() {
-            self.lost = false;
+        if self.stream.is_lost && self.rings.to_conductor.push(LinkClosed::Inbound(self.rings.peer)).is_ok() {
+            self.stream.is_lost = false;
             work += 1;
         }
         work
     }
 
     fn is_stalled(&self) -> bool {
-        self.held.is_some() || self.lost
+        self.held.is_some() || self.stream.is_lost
     }
 }
 
@@ -81,11 +74,9 @@ impl<N: Net> AckReceiver<N> {
     pub fn new(net: N, rings: ReceiverRings<N::Stream>, counters: &Counters) -> Self {
         Self {
             counters: AckReceiverCounters::new(counters, rings.peer.0),
-            net,
+            stream: PeerStream::new(net, INBOX_BYTES),
             rings,
-            connection: None,
             held: None,
-            lost: false,
         }
     }
 
@@ -93,22 +84,9 @@ impl<N: Net> AckReceiver<N> {
         let mut work = 0;
         while let Some(new) = self.rings.from_conductor.pop() {
             work += 1;
-            self.drop_stream();
-            let mut stream = new.stream;
-            if self.net.register(&mut stream, STREAM).is_err() {
-                self.lost = true;
-                continue;
-            }
-            self.connection = Some(Connection::new(stream, INBOX_BYTES, &new.leftover).with_short_reads());
+            self.stream.replace(new);
         }
         work
-    }
-
-    fn drop_stream(&mut self) {
-        if let Some(mut old) = self.connection.take() {
-            let _ = self.net.deregister(&mut old.stream);
-            old.stream.shutdown();
-        }
     }
 
     fn receive(&mut self) -> usize {
@@ -119,7 +97,7 @@ impl<N: Net> AckReceiver<N> {
             self.held = Some(back);
             return 0;
         }
-        let Some(connection) = &mut self.connection else { return 0 };
+        let Some(connection) = &mut self.stream.connection else { return 0 };
         let (bytes, mut over) = match connection.read(READ_BUDGET) {
             Ok(result) => (result.bytes, result.closed),
             Err(_) => (0, true),
@@ -138,8 +116,7 @@ impl<N: Net> AckReceiver<N> {
             }
         };
         if over && self.held.is_none() {
-            self.drop_stream();
-            self.lost = true;
+            self.stream.lose();
             return 1;
         }
         usize::from(bytes > 0) + frames
@@ -147,7 +124,7 @@ impl<N: Net> AckReceiver<N> {
 
     /// Hands whole frames on until none is left, the bound is reached, or the ring is full.
     fn hand_on(&mut self) -> Result<usize, String> {
-        let Some(connection) = &mut self.connection else { return Ok(0) };
+        let Some(connection) = &mut self.stream.connection else { return Ok(0) };
         let mut frames = 0;
         while frames < FRAMES_LIMIT && self.held.is_none() {
             if connection.whole_frame_bytes(FRAME_BYTES_MAX).map_err(|error| error.to_string())?.is_none() {

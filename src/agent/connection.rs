@@ -3,7 +3,8 @@
 
 use std::io;
 
-use crate::base::net::{NetStream, Readiness};
+use super::commands::NewPeer;
+use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::entry::Entry;
 use crate::net::{InBuffer, OutQueue, ReadUntil};
 use crate::protocol::frame::{FrameError, FrameHeader};
@@ -109,5 +110,60 @@ impl<S: NetStream> Connection<S> {
         // Within the inbox' own limit whenever it is within the caller's; a frame that is not would be refused above.
         let _ = self.inbox.reserve(length);
         Ok(None)
+    }
+}
+
+/// The one stream that a peer's agent holds, handed over by the conductor; a newer one replaces it.
+pub(super) struct PeerStream<N: Net> {
+    net: N,
+    inbox_bytes: (usize, usize),
+    /// The stream, while it stands.
+    pub(super) connection: Option<Connection<N::Stream>>,
+    /// The conductor must still be told that it is gone.
+    pub(super) is_lost: bool,
+}
+
+impl<N: Net> PeerStream<N> {
+    const TOKEN: Token = Token(0);
+
+    /// No stream yet. `inbox_bytes`: usual and largest size of its inbox.
+    pub(super) const fn new(net: N, inbox_bytes: (usize, usize)) -> Self {
+        Self { net, inbox_bytes, connection: None, is_lost: false }
+    }
+
+    /// Puts a new stream in the place of the old one. False: it could not be registered and is gone.
+    pub(super) fn replace(&mut self, new: NewPeer<N::Stream>) -> bool {
+        self.close();
+        let mut stream = new.stream;
+        self.is_lost = self.net.register(&mut stream, Self::TOKEN).is_err();
+        if self.is_lost {
+            stream.shutdown();
+            return false;
+        }
+        // A missed end of the stream does no harm: the peer dials again, which replaces this one.
+        self.connection = Some(Connection::new(stream, self.inbox_bytes, &new.leftover).with_short_reads());
+        true
+    }
+
+    /// Remembers readiness events.
+    pub(super) fn note(&mut self, readiness: &[Readiness]) {
+        if let Some(connection) = &mut self.connection {
+            for event in readiness {
+                connection.note(event);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(mut old) = self.connection.take() {
+            let _ = self.net.deregister(&mut old.stream);
+            old.stream.shutdown();
+        }
+    }
+
+    /// The stream is over: closes it, and the conductor must be told.
+    pub(super) fn lose(&mut self) {
+        self.close();
+        self.is_lost = true;
     }
 }

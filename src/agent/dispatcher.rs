@@ -8,44 +8,25 @@
 use super::Agent;
 use super::commands::{BatcherReply, BatcherRequest, ConnectionId, NewClient, PublishChunk};
 use super::connection::Connection;
+use super::reception::{Credits, Reception, Welcome};
 use super::rings::DispatcherRings;
-use crate::base::ids::{ClusterId, GroupId, NodeId, Offset, Sequence, Term};
-use crate::base::limits::{EVENT_BYTES_MAX, FRAME_BYTES_MAX};
+use crate::base::ids::{GroupId, NodeId, Offset, Sequence, Term};
+use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::entry::{Durability, parse_event, validate_producer_name};
 use crate::metrics::{Counter, Counters};
 use crate::protocol::client::{
-    AckRun, COUNTERS_MAX, ClientHelloAccept, ClientHelloReply, ClientMessage, CommitAnswer,
-    Counter as CounterValue, GoodbyeReason, List, MemberAddress, ProducerOpened, Publish, PublishAck,
-    PublishError, PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply,
+    AckRun, COUNTERS_MAX, ClientMessage, CommitAnswer, Counter as CounterValue, GoodbyeReason, List,
+    ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode, Purpose, RequestErrorCode,
+    ServerMessage, StatusReply,
 };
 use crate::protocol::frame::split_frame;
-
-/// Usual and largest size of a client's inbox.
-pub(super) const CLIENT_INBOX_BYTES: (usize, usize) = (64 << 10, FRAME_BYTES_MAX);
-
-/// What a dispatcher (and delivery) tells a new client about the node.
-#[derive(Clone, Debug)]
-pub struct Welcome {
-    /// This cluster.
-    pub cluster_id: ClusterId,
-    /// This node.
-    pub node_id: NodeId,
-    /// The group served.
-    pub group: GroupId,
-    /// What an acknowledgement means here.
-    pub durability: Durability,
-    /// Where the members listen for clients.
-    pub members: Vec<(NodeId, String)>,
-}
 
 /// Bounds of the dispatcher.
 #[derive(Clone, Copy, Debug)]
 pub struct DispatcherLimits {
-    /// Unacknowledged events that one client may have in flight.
-    pub credit_events: u32,
-    /// Unacknowledged bytes that one client may have in flight (or one event that is larger).
-    pub credit_bytes: u32,
+    /// What one client may have in flight.
+    pub credits: Credits,
     /// Publish bytes on their way to the batcher, over all clients.
     pub publish_bytes_limit: usize,
     /// Answer bytes that may wait for one client.
@@ -61,8 +42,7 @@ pub struct DispatcherLimits {
 impl Default for DispatcherLimits {
     fn default() -> Self {
         Self {
-            credit_events: 16_384,
-            credit_bytes: 8 << 20,
+            credits: Credits::default(),
             publish_bytes_limit: 16 << 20,
             outbox_bytes_limit: 4 << 20,
             read_budget: 256 << 10,
@@ -110,7 +90,7 @@ struct Client<S> {
 /// The agent.
 pub struct Dispatcher<N: Net> {
     net: N,
-    welcome: Welcome,
+    reception: Reception,
     limits: DispatcherLimits,
     rings: DispatcherRings<N::Stream>,
     clients: Vec<Option<Client<N::Stream>>>,
@@ -118,8 +98,6 @@ pub struct Dispatcher<N: Net> {
     next_generation: u32,
     /// Clients with answers to write or bytes left to look at.
     active: Vec<u32>,
-    leader: Option<NodeId>,
-    term: Term,
     /// Publish bytes handed to the batcher and not yet given back.
     publish_bytes: usize,
     /// A request that found the batcher's ring full.
@@ -163,25 +141,19 @@ impl<N: Net> Dispatcher<N> {
     ) -> Self {
         Self {
             net,
-            welcome,
+            reception: Reception::new(welcome, limits.credits),
             limits,
             rings,
             clients: Vec::new(),
             free: Vec::new(),
             next_generation: 1,
             active: Vec::new(),
-            leader: None,
-            term: Term::ZERO,
             publish_bytes: 0,
             held: None,
             buffers: Vec::new(),
             counters: DispatcherCounters::new(&registry),
             registry,
         }
-    }
-
-    fn address_of(&self, node: Option<NodeId>) -> String {
-        address_of(&self.welcome.members, node)
     }
 
     fn take_clients(&mut self) -> usize {
@@ -198,20 +170,14 @@ impl<N: Net> Dispatcher<N> {
             self.clients.push(None);
             (self.clients.len() - 1) as u32
         });
-        let mut connection = Connection::new(new.stream, CLIENT_INBOX_BYTES, &new.leftover);
-        if self.net.register(&mut connection.stream, Token(slot)).is_err() {
-            connection.stream.shutdown();
+        let publisher = new.purpose == Purpose::Publisher;
+        let Some(connection) = self.reception.admit(&mut self.net, Token(slot), new) else {
             self.free.push(slot);
             self.rings.gauge.leave();
             return;
-        }
-        let reply =
-            welcome_reply(&self.welcome, &self.limits, new.protocol, new.features, self.leader, self.term);
-        let group = self.welcome.group;
-        connection.outbox.push_with(|out| reply.encode(group, out));
+        };
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let publisher = new.purpose == Purpose::Publisher;
         self.clients[slot as usize] =
             Some(Client { connection, generation, runs: Vec::new(), closing: false, publisher });
         self.counters.clients_accepted.increment();
@@ -249,15 +215,14 @@ impl<N: Net> Dispatcher<N> {
                 self.send(connection, &ServerMessage::RequestError { request_id, code, text });
             }
             BatcherReply::Commit { connection, request_id, committed, from_leader } => {
-                let address = self.address_of(self.leader);
-                let answer = match committed {
-                    Some((commit_index, last_offset)) => {
+                let leader = self.reception.other_leader();
+                let address = self.reception.address_of(leader).to_owned();
+                let answer = match (committed, leader) {
+                    (Some((commit_index, last_offset)), _) => {
                         CommitAnswer::Committed { commit_index, last_offset, from_leader }
                     }
-                    None => match self.leader.filter(|leader| *leader != self.welcome.node_id) {
-                        Some(leader_id) => CommitAnswer::NotLeader { leader_id, address: &address },
-                        None => CommitAnswer::NoLeader,
-                    },
+                    (None, Some(leader_id)) => CommitAnswer::NotLeader { leader_id, address: &address },
+                    (None, None) => CommitAnswer::NoLeader,
                 };
                 self.send(connection, &ServerMessage::CommitReply { request_id, answer });
             }
@@ -272,9 +237,9 @@ impl<N: Net> Dispatcher<N> {
                 self.send(connection, &ServerMessage::Status(Box::new(status)));
             }
             BatcherReply::NotLeader { connection } => {
-                let leader_id = self.leader.filter(|leader| *leader != self.welcome.node_id);
-                let address = self.address_of(leader_id);
-                let term = self.term;
+                let leader_id = self.reception.other_leader();
+                let address = self.reception.address_of(leader_id).to_owned();
+                let term = self.reception.term();
                 self.send(connection, &ServerMessage::Redirect { leader_id, address: &address, term });
             }
             BatcherReply::Leadership { term, leader } => self.spread_news(term, leader),
@@ -288,16 +253,10 @@ impl<N: Net> Dispatcher<N> {
     }
 
     fn spread_news(&mut self, term: Term, leader: Option<NodeId>) {
-        if term < self.term || (term == self.term && leader == self.leader) {
-            return;
-        }
-        (self.term, self.leader) = (term, leader);
-        let address = self.address_of(leader);
-        let news = ServerMessage::LeaderNews { term, leader_id: leader, address: &address };
-        let group = self.welcome.group;
+        let Some(news) = self.reception.learn(term, leader) else { return };
         for slot in 0..self.clients.len() {
             if let Some(client) = &mut self.clients[slot] {
-                client.connection.outbox.push_with(|out| news.encode(group, out));
+                client.connection.outbox.push_bytes(&news);
                 self.active.push(slot as u32);
             }
         }
@@ -314,7 +273,7 @@ impl<N: Net> Dispatcher<N> {
 
     /// Queues one message; acknowledgements gathered before it leave first.
     fn send(&mut self, id: ConnectionId, message: &ServerMessage<'_>) {
-        let (group, durability) = (self.welcome.group, self.welcome.durability);
+        let (group, durability) = (self.reception.group(), self.reception.durability());
         if let Some(client) = self.client(id) {
             flush_runs(client, group, durability);
             client.connection.outbox.push_with(|out| message.encode(group, out));
@@ -371,7 +330,7 @@ impl<N: Net> Dispatcher<N> {
             Ok(count) => work += count,
             Err(reason) => self.refuse_client(&mut client, &reason),
         }
-        flush_runs(&mut client, self.welcome.group, self.welcome.durability);
+        flush_runs(&mut client, self.reception.group(), self.reception.durability());
         match client.connection.write() {
             Ok(bytes) => work += bytes,
             Err(_) => over = true,
@@ -410,7 +369,7 @@ impl<N: Net> Dispatcher<N> {
         self.counters.clients_refused.increment();
         tracing::warn!("closing client {}: {reason}", client.connection.stream.peer_label());
         let goodbye = ServerMessage::Goodbye { reason: GoodbyeReason::ProtocolViolation, text: reason };
-        let group = self.welcome.group;
+        let group = self.reception.group();
         client.connection.outbox.push_with(|out| goodbye.encode(group, out));
         client.closing = true;
     }
@@ -429,7 +388,7 @@ impl<N: Net> Dispatcher<N> {
             let handled = self.handle(client.publisher, id, &message)?;
             client.connection.inbox.consume(consumed);
             frames += 1;
-            let group = self.welcome.group;
+            let group = self.reception.group();
             match handled {
                 Handled::Request(request) => {
                     if let Err(back) = self.rings.to_batcher.push(request) {
@@ -525,41 +484,6 @@ enum Handled {
     Pong(u64),
     /// Refused here; the connection goes on.
     BadName(u64),
-}
-
-/// The accepting answer to a client's hello.
-pub(super) fn welcome_reply<'a>(
-    welcome: &'a Welcome,
-    limits: &DispatcherLimits,
-    protocol: u16,
-    features: u64,
-    leader: Option<NodeId>,
-    term: Term,
-) -> ServerMessage<'a> {
-    let members = welcome
-        .members
-        .iter()
-        .map(|(node_id, address)| MemberAddress { node_id: *node_id, address })
-        .collect();
-    ServerMessage::HelloReply(ClientHelloReply::Accept(ClientHelloAccept {
-        protocol,
-        features,
-        cluster_id: welcome.cluster_id,
-        node_id: welcome.node_id,
-        leader_id: leader,
-        term,
-        durability: welcome.durability,
-        event_bytes_max: EVENT_BYTES_MAX as u32,
-        credit_events: limits.credit_events,
-        credit_bytes: limits.credit_bytes,
-        members,
-    }))
-}
-
-/// Client address of a member in text; empty when unknown.
-pub(super) fn address_of(members: &[(NodeId, String)], node: Option<NodeId>) -> String {
-    node.and_then(|id| members.iter().find(|(member, _)| *member == id))
-        .map_or_else(String::new, |(_, address)| address.clone())
 }
 
 /// Appends a run, or lengthens the last one where it continues both ways.

@@ -26,6 +26,7 @@ pub mod dispatcher;
 pub mod log_writer;
 pub mod peer_sender;
 pub mod reader;
+pub mod reception;
 pub mod ring;
 pub mod rings;
 

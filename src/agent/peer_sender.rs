@@ -5,10 +5,10 @@
 
 use super::Agent;
 use super::commands::{LinkClosed, LinkState, SenderCommand};
-use super::connection::Connection;
+use super::connection::{Connection, PeerStream};
 use super::rings::SenderRings;
 use crate::base::ids::GroupId;
-use crate::base::net::{Net, NetStream, Readiness, Token};
+use crate::base::net::{Net, NetStream, Readiness};
 use crate::metrics::{Counter, Counters};
 use crate::protocol::peer::{encode_append_header, encode_message};
 
@@ -16,7 +16,8 @@ use crate::protocol::peer::{encode_append_header, encode_message};
 const OUTBOX_LIMIT: usize = 1 << 20;
 /// Commands taken in one turn.
 const COMMANDS_LIMIT: usize = 256;
-const STREAM: Token = Token(0);
+/// The peer says nothing on this stream.
+const INBOX_BYTES: (usize, usize) = (1024, 4096);
 
 /// Counters that only this sender writes.
 #[derive(Debug)]
@@ -41,14 +42,12 @@ impl PeerSenderCounters {
 
 /// The agent.
 pub struct PeerSender<N: Net> {
-    net: N,
+    stream: PeerStream<N>,
     group: GroupId,
     rings: SenderRings<N::Stream>,
-    connection: Option<Connection<N::Stream>>,
     /// What the batcher must still be told.
     unreported: Option<LinkState>,
     reported_connected: bool,
-    lost: bool,
     counters: PeerSenderCounters,
 }
 
@@ -59,11 +58,7 @@ impl<N: Net> Agent for PeerSender<N> {
 
     fn do_work(&mut self, _now_ns: u64, readiness: &[Readiness]) -> usize {
         let mut work = self.take_streams();
-        if let Some(connection) = &mut self.connection {
-            for event in readiness {
-                connection.note(event);
-            }
-        }
+        self.stream.note(readiness);
         work += self.watch_for_close();
         work += self.take_commands();
         work += self.write();
@@ -71,7 +66,7 @@ impl<N: Net> Agent for PeerSender<N> {
     }
 
     fn is_stalled(&self) -> bool {
-        self.unreported.is_some() || self.lost
+        self.unreported.is_some() || self.stream.is_lost
     }
 }
 
@@ -80,13 +75,11 @@ impl<N: Net> PeerSender<N> {
     pub fn new(net: N, group: GroupId, rings: SenderRings<N::Stream>, counters: &Counters) -> Self {
         Self {
             counters: PeerSenderCounters::new(counters, rings.peer.0),
-            net,
+            stream: PeerStream::new(net, INBOX_BYTES),
             group,
             rings,
-            connection: None,
             unreported: None,
             reported_connected: false,
-            lost: false,
         }
     }
 
@@ -94,35 +87,20 @@ impl<N: Net> PeerSender<N> {
         let mut work = 0;
         while let Some(new) = self.rings.from_conductor.pop() {
             work += 1;
-            self.drop_stream();
-            let mut stream = new.stream;
-            if self.net.register(&mut stream, STREAM).is_err() {
-                self.lost = true;
-                continue;
-            }
-            self.lost = false;
-            self.connection = Some(Connection::new(stream, (1024, 4096), &new.leftover));
-            self.unreported = Some(LinkState { connected: true });
+            let connected = self.stream.replace(new);
+            self.unreported = Some(LinkState { connected });
         }
         work
     }
 
-    fn drop_stream(&mut self) {
-        if let Some(mut old) = self.connection.take() {
-            let _ = self.net.deregister(&mut old.stream);
-            old.stream.shutdown();
-        }
-    }
-
     fn lose_stream(&mut self) {
-        self.drop_stream();
-        self.lost = true;
+        self.stream.lose();
         self.unreported = Some(LinkState { connected: false });
     }
 
     /// Nothing is ever said on this stream by the peer; bytes or an end mean that it is over.
     fn watch_for_close(&mut self) -> usize {
-        let Some(connection) = &mut self.connection else { return 0 };
+        let Some(connection) = &mut self.stream.connection else { return 0 };
         if !connection.readable {
             return 0;
         }
@@ -138,14 +116,14 @@ impl<N: Net> PeerSender<N> {
     fn take_commands(&mut self) -> usize {
         let mut work = 0;
         while work < COMMANDS_LIMIT {
-            if let Some(connection) = &self.connection
+            if let Some(connection) = &self.stream.connection
                 && connection.outbox.len_bytes() >= OUTBOX_LIMIT
             {
                 break;
             }
             let Some(command) = self.rings.from_batcher.pop() else { break };
             work += 1;
-            match &mut self.connection {
+            match &mut self.stream.connection {
                 Some(connection) => {
                     self.counters.frames_sent.increment();
                     queue(connection, self.group, command);
@@ -157,7 +135,7 @@ impl<N: Net> PeerSender<N> {
     }
 
     fn write(&mut self) -> usize {
-        let Some(connection) = &mut self.connection else { return 0 };
+        let Some(connection) = &mut self.stream.connection else { return 0 };
         match connection.write() {
             Ok(bytes) => {
                 self.counters.bytes_sent.add(bytes as u64);
@@ -184,8 +162,9 @@ impl<N: Net> PeerSender<N> {
                 work += 1;
             }
         }
-        if self.lost && self.rings.to_conductor.push(LinkClosed::Outbound(self.rings.peer)).is_ok() {
-            self.lost = false;
+        if self.stream.is_lost && self.rings.to_conductor.push(LinkClosed::Outbound(self.rings.peer)).is_ok()
+        {
+            self.stream.is_lost = false;
             work += 1;
         }
         work

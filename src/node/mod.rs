@@ -17,7 +17,7 @@ use crate::agent::batcher::{BatcherLimits, BatcherSettings, TimerSettings};
 use crate::agent::boot::Booted;
 use crate::agent::conductor::ConductorSettings;
 use crate::agent::control::{Control, Fatal};
-use crate::agent::dispatcher::Welcome;
+use crate::agent::reception::Welcome;
 use crate::base::checksum::fold64;
 use crate::base::ids::GroupId;
 use crate::config::{self, Settings};

@@ -18,10 +18,11 @@ use crate::agent::boot::{BootError, Booted, boot};
 use crate::agent::conductor::{Conductor, ConductorSettings};
 use crate::agent::control::{Control, Fatal};
 use crate::agent::delivery::{Delivery, DeliveryLimits};
-use crate::agent::dispatcher::{Dispatcher, DispatcherLimits, Welcome};
+use crate::agent::dispatcher::{Dispatcher, DispatcherLimits};
 use crate::agent::log_writer::LogWriter;
 use crate::agent::peer_sender::PeerSender;
 use crate::agent::reader::Reader;
+use crate::agent::reception::Welcome;
 use crate::agent::ring::WakeHandle;
 use crate::agent::rings::{NodeRings, make_rings};
 use crate::base::clock::NS_PER_MS;
@@ -289,7 +290,9 @@ impl SimNode {
         earlier(self.writer_due_ns);
         earlier(self.reader_due_ns);
         earlier(running.writer.next_deadline_ns());
-        if running.agents().any(Agent::is_stalled) || running.writer.is_stalled() || running.reader.is_stalled()
+        if running.agents().any(Agent::is_stalled)
+            || running.writer.is_stalled()
+            || running.reader.is_stalled()
         {
             earlier(Some(now_ns + NS_PER_MS));
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::Agent;
 use super::commands::{ColdReadReply, ColdReadRequest, NewClient};
 use super::connection::Connection;
-use super::dispatcher::{CLIENT_INBOX_BYTES, DispatcherLimits, Welcome, address_of, welcome_reply};
+use super::reception::{Credits, Reception, Welcome};
 use super::rings::{DeliveryNotice, DeliveryRings};
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{GroupId, LogIndex, NodeId, Offset, Term};
@@ -92,8 +92,7 @@ struct Subscriber<S> {
 /// The agent.
 pub struct Delivery<N: Net> {
     net: N,
-    welcome: Welcome,
-    client_limits: DispatcherLimits,
+    reception: Reception,
     limits: DeliveryLimits,
     rings: DeliveryRings<N::Stream>,
     subscribers: Vec<Option<Subscriber<N::Stream>>>,
@@ -103,8 +102,6 @@ pub struct Delivery<N: Net> {
     reads: BTreeMap<u64, (u32, u32)>,
     next_key: u64,
     seen_commit: u64,
-    leader: Option<NodeId>,
-    term: Term,
     deadline_ns: Option<u64>,
     /// A bounded read or a full outbox left something behind for which no event will come: serve again at once.
     again: bool,
@@ -157,8 +154,7 @@ impl<N: Net> Delivery<N> {
     ) -> Self {
         Self {
             net,
-            welcome,
-            client_limits: DispatcherLimits::default(),
+            reception: Reception::new(welcome, Credits::default()),
             window: Window::new(limits.window_bytes_limit),
             limits,
             rings,
@@ -167,8 +163,6 @@ impl<N: Net> Delivery<N> {
             reads: BTreeMap::new(),
             next_key: 1,
             seen_commit: 0,
-            leader: None,
-            term: Term::ZERO,
             deadline_ns: None,
             again: false,
             counters: DeliveryCounters::new(counters),
@@ -189,17 +183,11 @@ impl<N: Net> Delivery<N> {
             self.subscribers.push(None);
             (self.subscribers.len() - 1) as u32
         });
-        let mut connection = Connection::new(new.stream, CLIENT_INBOX_BYTES, &new.leftover);
-        if self.net.register(&mut connection.stream, Token(slot)).is_err() {
-            connection.stream.shutdown();
+        let Some(connection) = self.reception.admit(&mut self.net, Token(slot), new) else {
             self.free.push(slot);
             self.rings.gauge.leave();
             return;
-        }
-        let (leader, term, group) = (self.leader, self.term, self.welcome.group);
-        let reply =
-            welcome_reply(&self.welcome, &self.client_limits, new.protocol, new.features, leader, term);
-        connection.outbox.push_with(|out| reply.encode(group, out));
+        };
         self.subscribers[slot as usize] =
             Some(Subscriber { connection, subscriptions: Vec::new(), closing: false });
     }
@@ -218,15 +206,9 @@ impl<N: Net> Delivery<N> {
     }
 
     fn spread_news(&mut self, term: Term, leader: Option<NodeId>) {
-        if term < self.term || (term == self.term && leader == self.leader) {
-            return;
-        }
-        (self.term, self.leader) = (term, leader);
-        let address = address_of(&self.welcome.members, leader);
-        let news = ServerMessage::LeaderNews { term, leader_id: leader, address: &address };
-        let group = self.welcome.group;
+        let Some(news) = self.reception.learn(term, leader) else { return };
         for subscriber in self.subscribers.iter_mut().flatten() {
-            subscriber.connection.outbox.push_with(|out| news.encode(group, out));
+            subscriber.connection.outbox.push_bytes(&news);
         }
     }
 
@@ -247,7 +229,7 @@ impl<N: Net> Delivery<N> {
         else {
             return;
         };
-        let group = self.welcome.group;
+        let group = self.reception.group();
         match reply.entries {
             Ok(entries) => {
                 let subscription = &mut subscriber.subscriptions[place];
@@ -309,7 +291,7 @@ impl<N: Net> Delivery<N> {
         self.counters.subscribers_refused.increment();
         tracing::warn!("closing subscriber {}: {reason}", subscriber.connection.stream.peer_label());
         let goodbye = ServerMessage::Goodbye { reason: GoodbyeReason::ProtocolViolation, text: reason };
-        let group = self.welcome.group;
+        let group = self.reception.group();
         subscriber.connection.outbox.push_with(|out| goodbye.encode(group, out));
         subscriber.closing = true;
     }
@@ -360,7 +342,7 @@ impl<N: Net> Delivery<N> {
             };
             if let Some(answer) = answer {
                 let mut bytes = Vec::new();
-                answer.encode(self.welcome.group, &mut bytes);
+                answer.encode(self.reception.group(), &mut bytes);
                 subscriber.connection.outbox.push_with(|out| out.extend_from_slice(&bytes));
             }
             subscriber.connection.inbox.consume(consumed);
@@ -416,7 +398,7 @@ impl<N: Net> Delivery<N> {
     /// Queues what each subscription may have, and asks the reader for what is not in memory.
     fn feed(&mut self, slot: u32, subscriber: &mut Subscriber<N::Stream>, now_ns: u64) -> usize {
         let mut work = 0;
-        let group: GroupId = self.welcome.group;
+        let group: GroupId = self.reception.group();
         // The index first: an offset read later is at least as new, and only bounds what is claimed as looked through.
         let commit = LogIndex(self.rings.commit_tail.commit_index());
         let last_offset = Offset(self.rings.commit_tail.last_offset());
