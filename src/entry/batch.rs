@@ -50,13 +50,13 @@ impl Default for BatchLimits {
 /// the steady state costs one buffer a batch (of the size that recent batches had) and nothing an event.
 #[derive(Debug)]
 pub struct BatchAccumulator {
-    limits: BatchLimits,
+    pub(super) limits: BatchLimits,
     /// Empty, or the start of an entry: room for header and fixed part, then events.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     /// The producers section.
     section: Vec<u8>,
     /// Its keys, by slot.
-    slots: Vec<(ProducerId, Epoch)>,
+    pub(super) slots: Vec<(ProducerId, Epoch)>,
     /// The slot of the event pushed last; producers come in runs.
     last_slot: usize,
     event_count: usize,
@@ -262,7 +262,3 @@ fn check_producer(producer: &ProducerRef<'_>) -> Result<(), EntryError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "tests_batch.rs"]
-mod tests;

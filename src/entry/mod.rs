@@ -85,6 +85,8 @@ pub use view::EntryView;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_batch;
+#[cfg(test)]
 mod tests_damage;
 #[cfg(test)]
 mod tests_properties;

@@ -2,10 +2,10 @@
 
 use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
-use super::super::tests::{context, encoded, event, producer};
-use super::{BatchAccumulator, BatchLimits, ENTRY_BYTES_MAX, EVENT_BYTES_MAX, EntryError, ProducerRef};
+use super::tests::{context, encoded, event, producer};
+use super::{BatchAccumulator, BatchLimits, EntryError, EventParts, ProducerRef, parse_event};
 use crate::base::ids::{Epoch, ProducerId};
-use crate::entry::{EventParts, parse_event};
+use crate::base::limits::{ENTRY_BYTES_MAX, EVENT_BYTES_MAX};
 
 const MS: u64 = 1_000_000;
 
