@@ -1,7 +1,5 @@
 //! Where subscribers stand in the committed events.
 
-use std::collections::BTreeMap;
-
 use crate::base::ids::Offset;
 use crate::entry::{EntryError, EntryHeader, EntryKind, EntryView, EventView, Events};
 
@@ -88,93 +86,5 @@ impl<'e> Iterator for Matches<'_, 'e> {
             *offset >= cursor.next_offset && cursor.filter.matches(event.topic)
         };
         events.as_mut()?.find(wanted)
-    }
-}
-
-/// Names a subscriber of one bus.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SubscriberId(pub u32);
-
-/// Many cursors over one stream of committed entries: which subscribers want this entry?
-///
-/// Bounded: a bus of `subscribers_limit` takes no more. The caller feeds every committed entry once and in order to
-/// those that keep up; a subscriber far behind is read for separately, by its own cursor.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct EventBus {
-    cursors: BTreeMap<SubscriberId, Cursor>,
-    next_id: u32,
-    subscribers_limit: usize,
-}
-
-impl EventBus {
-    /// A bus without subscribers.
-    #[must_use]
-    pub const fn new(subscribers_limit: usize) -> Self {
-        Self { cursors: BTreeMap::new(), next_id: 0, subscribers_limit }
-    }
-
-    /// Adds a subscriber; `None` when there are as many as allowed.
-    pub fn subscribe(&mut self, cursor: Cursor) -> Option<SubscriberId> {
-        if self.cursors.len() >= self.subscribers_limit {
-            return None;
-        }
-        while self.cursors.contains_key(&SubscriberId(self.next_id)) {
-            self.next_id = self.next_id.wrapping_add(1);
-        }
-        let id = SubscriberId(self.next_id);
-        self.next_id = self.next_id.wrapping_add(1);
-        self.cursors.insert(id, cursor);
-        Some(id)
-    }
-
-    /// Removes a subscriber and gives its cursor back.
-    pub fn unsubscribe(&mut self, id: SubscriberId) -> Option<Cursor> {
-        self.cursors.remove(&id)
-    }
-
-    /// A subscriber's cursor.
-    #[must_use]
-    pub fn cursor(&self, id: SubscriberId) -> Option<&Cursor> {
-        self.cursors.get(&id)
-    }
-
-    /// How many subscribers there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.cursors.len()
-    }
-
-    /// Whether nobody subscribes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.cursors.is_empty()
-    }
-
-    /// Lowest offset that any subscriber still wants: nothing before it needs to be read. `None` without subscribers.
-    #[must_use]
-    pub fn first_wanted(&self) -> Option<Offset> {
-        self.cursors.values().map(Cursor::next_offset).min()
-    }
-
-    /// Offers a committed entry to all subscribers, in the order of their ids: `deliver` is called for those that want
-    /// it and says whether it was taken. Cursors go on behind the entry unless it was wanted and not taken (no
-    /// credits: the same entry is offered again later).
-    ///
-    /// # Errors
-    /// The batch cannot be decoded; nobody got it.
-    pub fn offer(
-        &mut self,
-        entry: &EntryView<'_>,
-        mut deliver: impl FnMut(SubscriberId, &Cursor) -> bool,
-    ) -> Result<(), EntryError> {
-        if entry.header().kind == EntryKind::Events {
-            entry.check_contents()?;
-        }
-        for (id, cursor) in &mut self.cursors {
-            if !cursor.wants(entry)? || deliver(*id, cursor) {
-                cursor.advance_past(entry.header());
-            }
-        }
-        Ok(())
     }
 }

@@ -11,7 +11,7 @@
 //! - [`Producers`]: who may append what, so that each event stands in the log exactly once (rule 14). The *table*
 //!   changes at commit alone; the *overlay* is the leader's view of the suffix that is not committed yet.
 //! - [`TopicFilter`]: which topics a subscriber wants.
-//! - [`Cursor`], [`EventBus`]: where subscribers stand in the committed events, and which entries they can skip.
+//! - [`Cursor`]: where a subscriber stands in the committed events, and which entries it can skip.
 //!
 //! This room imports `base` and `entry`.
 
@@ -33,7 +33,7 @@ mod tests_kit;
 #[cfg(test)]
 mod tests_model;
 
-pub use cursor::{Cursor, EventBus, Matches, SubscriberId};
+pub use cursor::{Cursor, Matches};
 pub use producers::{Admit, Applied, OpenError, OpenPlan, Opened, Producers};
 pub use table::EXPIRED_PER_ENTRY_MAX;
 pub use topics::{FilterError, TopicFilter};

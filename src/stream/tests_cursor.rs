@@ -4,7 +4,7 @@ use crate::base::ids::{Offset, ProducerId};
 use crate::entry::Entry;
 
 use super::tests_kit::{Desk, SECOND};
-use super::{Cursor, EventBus, FilterError, TopicFilter};
+use super::{Cursor, FilterError, TopicFilter};
 
 const TOPICS: [&str; 4] = ["orders.eu", "orders.us", "quakes", "orders"];
 
@@ -78,32 +78,4 @@ fn an_entry_in_which_nothing_is_wanted_may_be_skipped() {
     assert_eq!(wants(1, "quakes"), [true, false, true]);
     assert_eq!(wants(4, "quakes"), [false, false, true], "its only match lies before the cursor");
     assert_eq!(wants(1, "weather"), [false, false, false]);
-}
-
-#[test]
-fn the_bus_offers_each_entry_again_until_it_is_taken() {
-    let entries = entries();
-    let mut bus = EventBus::new(2);
-    let subscribe = |bus: &mut EventBus, filter: &str| {
-        bus.subscribe(Cursor::new(Offset(1), TopicFilter::parse(filter).unwrap()))
-    };
-    let all = subscribe(&mut bus, "*").unwrap();
-    let quakes = subscribe(&mut bus, "weather").unwrap();
-    assert_eq!(subscribe(&mut bus, "*"), None, "bounded");
-    let mut seen = Vec::new();
-    bus.offer(&entries[0].view(), |id, _| {
-        seen.push(id);
-        false
-    })
-    .unwrap();
-    assert_eq!(seen, [all]);
-    assert_eq!(bus.cursor(all).unwrap().next_offset(), Offset(1), "not taken");
-    assert_eq!(bus.cursor(quakes).unwrap().next_offset(), Offset(5), "skipped as a whole");
-    assert_eq!(bus.first_wanted(), Some(Offset(1)));
-    for entry in &entries {
-        bus.offer(&entry.view(), |_, _| true).unwrap();
-    }
-    assert_eq!(bus.first_wanted(), Some(Offset(9)));
-    assert!(bus.unsubscribe(all).is_some() && bus.unsubscribe(all).is_none());
-    assert_eq!(bus.len(), 1);
 }

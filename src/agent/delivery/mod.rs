@@ -416,7 +416,7 @@ impl<N: Net> Delivery<N> {
                         self.wake_by(wake_ns);
                     }
                 }
-                Pumped::Cold { delivered } if subscription.next_offset > readable_offset => {
+                Pumped::Cold { delivered } if subscription.next_offset() > readable_offset => {
                     self.counters.entries_delivered.add(delivered);
                     work += usize::from(delivered > 0);
                     // Committed elsewhere, not in this node's files yet; nobody tells when.
@@ -427,7 +427,7 @@ impl<N: Net> Delivery<N> {
                     let key = self.next_key;
                     let request = ColdReadRequest {
                         key,
-                        offset: subscription.next_offset,
+                        offset: subscription.next_offset(),
                         upto: readable,
                         bytes_max: self.limits.cold_read_bytes,
                     };

@@ -5,23 +5,22 @@ use std::collections::VecDeque;
 use super::window::Window;
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{GroupId, LogIndex, Offset};
-use crate::entry::{Entry, EntryKind};
+use crate::entry::Entry;
 use crate::net::OutQueue;
 use crate::protocol::client::{Entries, ServerMessage};
-use crate::stream::TopicFilter;
+use crate::stream::{Cursor, TopicFilter};
 
 /// Progress is told at most this often while nothing matches.
 const PROGRESS_INTERVAL_NS: u64 = 10 * NS_PER_MS;
 
 /// A subscription's state.
 ///
-/// Invariant: every committed event below `next_offset` was sent, or stands in a batch in which nothing matched.
+/// Invariant: every committed event below the cursor was sent, or stands in a batch in which nothing matched.
 pub(super) struct Subscription {
     /// The client's number.
     pub id: u32,
-    /// The next offset to look at.
-    pub next_offset: Offset,
-    filter: TopicFilter,
+    /// Where it stands, and what it wants.
+    cursor: Cursor,
     /// Entry bytes that may still be sent; the last frame may take it below zero.
     pub credit_bytes: i64,
     /// Outstanding read of the log.
@@ -62,11 +61,10 @@ pub(super) enum Pumped {
 }
 
 impl Subscription {
-    pub(super) const fn new(id: u32, start: Offset, filter: TopicFilter, credit_bytes: i64) -> Self {
+    pub(super) fn new(id: u32, start: Offset, filter: TopicFilter, credit_bytes: i64) -> Self {
         Self {
             id,
-            next_offset: start,
-            filter,
+            cursor: Cursor::new(start, filter),
             credit_bytes,
             cold: None,
             fetched: VecDeque::new(),
@@ -75,17 +73,9 @@ impl Subscription {
         }
     }
 
-    fn wants(&self, entry: &Entry) -> bool {
-        if entry.header().kind != EntryKind::Events {
-            return false;
-        }
-        if self.filter == TopicFilter::All {
-            return true;
-        }
-        entry
-            .view()
-            .events()
-            .is_ok_and(|events| events.iter().any(|(_, event)| self.filter.matches(event.topic)))
+    /// The next offset to look at.
+    pub(super) const fn next_offset(&self) -> Offset {
+        self.cursor.next_offset()
     }
 }
 
@@ -100,17 +90,15 @@ struct Gathered {
 impl Gathered {
     /// Looks at one entry; false when the frame is full (and the entry was not looked at).
     fn take(&mut self, subscription: &mut Subscription, entry: &Entry, frame_limit: usize) -> bool {
-        let header = entry.header();
-        if header.next_offset() > subscription.next_offset {
-            if subscription.wants(entry) {
-                if !self.entries.is_empty() && self.bytes + entry.len_bytes() > frame_limit {
-                    return false;
-                }
-                self.bytes += entry.len_bytes();
-                self.entries.push(entry.clone());
+        // An entry that is committed decodes: it was checked when it was appended.
+        if subscription.cursor.wants(&entry.view()).unwrap_or(false) {
+            if !self.entries.is_empty() && self.bytes + entry.len_bytes() > frame_limit {
+                return false;
             }
-            subscription.next_offset = header.next_offset();
+            self.bytes += entry.len_bytes();
+            self.entries.push(entry.clone());
         }
+        subscription.cursor.advance_past(entry.header());
         self.looked_at = true;
         true
     }
@@ -127,7 +115,7 @@ pub(super) fn pump(
 ) -> Pumped {
     let mut delivered = 0;
     while subscription.credit_bytes > 0 && outbox.len_bytes() < outbox_limit {
-        if subscription.next_offset > target.last_offset {
+        if subscription.next_offset() > target.last_offset {
             let wake_ns = tell_progress(subscription, outbox, target);
             return Pumped::Idle { delivered, wake_ns };
         }
@@ -139,7 +127,7 @@ pub(super) fn pump(
             }
         }
         if !gathered.looked_at {
-            match window.starting_at(subscription.next_offset) {
+            match window.starting_at(subscription.next_offset()) {
                 Some(entries) => {
                     for entry in entries {
                         if !gathered.take(subscription, entry, frame_limit) {
@@ -185,7 +173,7 @@ fn tell_progress(
     outbox: &mut OutQueue<Entry>,
     target: &Target,
 ) -> Option<u64> {
-    let looked_through = subscription.next_offset.prev().min(target.last_offset);
+    let looked_through = subscription.next_offset().prev().min(target.last_offset);
     if looked_through <= subscription.told_offset {
         return None;
     }
