@@ -94,7 +94,7 @@ impl Adversary {
     #[must_use]
     pub fn new(mut prng: Prng, durability: Durability) -> Self {
         let temper = Temper {
-            every_ns: prng.between(80, 500) * NS_PER_MS,
+            every_ns: prng.between(40, 400) * NS_PER_MS,
             loss_max: [0, 10_000, 100_000, 300_000][prng.below(4) as usize],
             weights: [prng.between(1, 5), prng.between(1, 5), prng.between(1, 5)],
             power: durability == Durability::Disk,
@@ -225,16 +225,18 @@ impl Adversary {
     fn strike_disk(&mut self, nodes: &mut [SimNode]) {
         let place = self.prng.below(nodes.len() as u64) as usize;
         let node = &mut nodes[place];
-        match self.prng.below(4) {
+        // Near ones strike between a write and its flush while there is traffic.
+        let nth = self.prng.between(1, 6) * self.prng.between(1, 6);
+        match self.prng.below(6) {
             0 => {
                 let most_ns = self.prng.between(5 * NS_PER_MS, 400 * NS_PER_MS);
                 node.disk_delay_ns = (most_ns / 10, most_ns);
                 self.count(fault::SLOW_DISK);
             }
             1 => node.disk_delay_ns = (20_000, 2 * NS_PER_MS),
-            2 if self.temper.power => node.disk.plan(self.prng.between(1, 30), Fault::Crash),
+            2..=4 if self.temper.power => node.disk.plan(nth, Fault::Crash),
             // As with lost power: what a failed flush took out of the cache was promised in a `memory` cluster.
-            _ if self.temper.power => node.disk.plan(self.prng.between(1, 30), Fault::Io),
+            _ if self.temper.power => node.disk.plan(nth, Fault::Io),
             _ => {}
         }
     }

@@ -4,6 +4,7 @@
 //! own in a real node; here each has its own turns, a drawn disk delay after something was handed to it, so that replies
 //! arrive between append and flush.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -123,7 +124,17 @@ pub struct Running {
     /// For invariants.
     pub writer: LogWriter<SimDisk>,
     reader: Reader<SimDisk>,
+    counters: Counters,
 }
+
+/// Rare states that agents count, by their counters.
+const COUNTED: [(&str, &str); 5] = [
+    ("duplicate", "batcher_duplicates"),
+    ("leadership_lost", "batcher_leaderships_lost"),
+    ("self_suspicion", "batcher_self_suspicions"),
+    ("cold_read", "delivery_cold_reads"),
+    ("handshake_timed_out", "conductor_timed_out"),
+];
 
 const DISPATCHER: u32 = 0;
 const DELIVERY: u32 = 1;
@@ -191,6 +202,8 @@ pub struct SimNode {
     pub paused_until_ns: u64,
     /// It starts again then.
     pub restart_at_ns: Option<u64>,
+    /// How often it was in states that matter and are rare.
+    pub rare: BTreeMap<&'static str, u64>,
     /// Delay of log writer and reader: at least, at most.
     pub disk_delay_ns: (u64, u64),
     writer_due_ns: Option<u64>,
@@ -218,6 +231,7 @@ impl SimNode {
             life: 0,
             paused_until_ns: 0,
             restart_at_ns: None,
+            rare: BTreeMap::new(),
             disk_delay_ns: (20_000, 2 * NS_PER_MS),
             writer_due_ns: None,
             reader_due_ns: None,
@@ -241,6 +255,8 @@ impl SimNode {
         assert!(self.running.is_none(), "one life at a time");
         let booted = boot(self.disk.clone(), Path::new("/data"), shape.log_options())?;
         self.life += 1;
+        self.note_rare("torn_tail_cut", u64::from(booted.cut.is_some()));
+        self.note_rare("claimed_tail", u64::from(booted.start.restored.hard_state.claimed_tail.is_some()));
         self.restart_at_ns = None;
         self.paused_until_ns = 0;
         let seed = self.prng.next_u64();
@@ -253,6 +269,7 @@ impl SimNode {
 
     /// It is gone: agents, sockets, and what the disk had not made durable.
     pub fn die(&mut self, death: Death) {
+        self.harvest();
         self.world.borrow_mut().kill_host(self.host(), death == Death::PowerLost);
         self.running = None;
         (self.writer_due_ns, self.reader_due_ns, self.fresh) = (None, None, false);
@@ -264,12 +281,28 @@ impl SimNode {
 
     /// An orderly end: every agent says its last words.
     pub fn close(&mut self) {
+        self.harvest();
         if let Some(mut running) = self.running.take() {
             running.writer.on_close();
             running.batcher.on_close();
             self.world.borrow_mut().kill_host(self.host(), false);
             drop(running);
             self.disk.kill();
+        }
+    }
+
+    fn note_rare(&mut self, name: &'static str, count: u64) {
+        *self.rare.entry(name).or_insert(0) += count;
+    }
+
+    /// Takes down what a life that ends has seen.
+    fn harvest(&mut self) {
+        let Some(running) = &self.running else { return };
+        let truncations = running.batcher.raft().log_generation();
+        let counted = COUNTED.map(|(name, counter)| (name, running.counters.value(counter).unwrap_or(0)));
+        self.note_rare("conflict_truncation", truncations);
+        for (name, count) in counted {
+            self.note_rare(name, count);
         }
     }
 
@@ -471,6 +504,7 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
             &counters,
         ),
         reader: Reader::new(LogReader::new(), rings.reader),
+        counters,
         control,
     }
 }

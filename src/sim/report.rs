@@ -45,6 +45,8 @@ pub struct Report {
     pub elections: u64,
     /// What went wrong, how often, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// States that matter and are rare, how often.
+    pub rare: BTreeMap<&'static str, u64>,
     /// Simulated time.
     pub simulated_ns: u64,
     /// What did not hold, if anything.

@@ -65,6 +65,11 @@ fn simulate(seed: u64, options: Options, report: &mut Report) -> Result<(), Viol
     fill(report, &cluster);
     outcome?;
     let end = stop_and_read(&mut cluster)?;
+    for node in &cluster.nodes {
+        for (name, count) in &node.rare {
+            *report.rare.entry(name).or_insert(0) += count;
+        }
+    }
     let last = end.log().last();
     report.events_committed = last.map_or(0, |entry| entry.header().next_offset().prev().0);
     cluster.book.finish(&end)

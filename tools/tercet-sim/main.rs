@@ -40,6 +40,7 @@ struct Totals {
     events: u64,
     elections: u64,
     faults: BTreeMap<&'static str, u64>,
+    rare: BTreeMap<&'static str, u64>,
 }
 
 impl Totals {
@@ -51,6 +52,9 @@ impl Totals {
         self.elections += report.elections;
         for (name, count) in &report.faults {
             *self.faults.entry(name).or_insert(0) += count;
+        }
+        for (name, count) in &report.rare {
+            *self.rare.entry(name).or_insert(0) += count;
         }
     }
 }
@@ -94,6 +98,7 @@ fn show(args: &Args, totals: &Totals) {
             "events": totals.events,
             "elections": totals.elections,
             "faults": totals.faults,
+            "rare": totals.rare,
         });
         println!("{object}");
         return;
@@ -102,7 +107,7 @@ fn show(args: &Args, totals: &Totals) {
         "{} seeds from {}: {} violations, {} events, {} elections, {simulated_s:.0} s simulated, trace {trace_hash}",
         args.seeds, args.seed, totals.violations, totals.events, totals.elections
     );
-    for (name, count) in &totals.faults {
+    for (name, count) in totals.faults.iter().chain(&totals.rare) {
         println!("  {name:<24}{count:>10}");
     }
 }
