@@ -66,9 +66,9 @@ impl Cluster {
             Publisher::new(place, *plan, net(PUBLISHERS + place), prng.fork(100 + u64::from(place)))
         });
         let publishers = publishers.collect();
-        let subscribers = shape.ids().map(|id| {
-            Subscriber::new(id, net(SUBSCRIBERS + id.0), prng.fork(200 + u64::from(id.0)))
-        });
+        let subscribers = shape
+            .ids()
+            .map(|id| Subscriber::new(id, net(SUBSCRIBERS + id.0), prng.fork(200 + u64::from(id.0))));
         let subscribers = subscribers.collect();
         let adversary = Adversary::new(prng.fork(2), shape.durability);
         let book = Book::new(shape.nodes, shape.durability == Durability::Disk);
@@ -95,11 +95,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The first invariant that does not hold.
-    pub fn advance(
-        &mut self,
-        until_ns: u64,
-        mut enough: impl FnMut(&Self) -> bool,
-    ) -> Result<(), Violation> {
+    pub fn advance(&mut self, until_ns: u64, mut enough: impl FnMut(&Self) -> bool) -> Result<(), Violation> {
         let mut steps = 0u64;
         loop {
             let now_ns = self.now_ns();
@@ -126,7 +122,11 @@ impl Cluster {
         for node in &self.nodes {
             let ready = self.world.borrow().host_is_ready(node.host());
             let due_ns = node.next_due_ns(now_ns);
-            text.push_str(&format!(" node {} ready {ready}, due {due_ns:?} {};", node.id, node.describe_due(now_ns)));
+            text.push_str(&format!(
+                " node {} ready {ready}, due {due_ns:?} {};",
+                node.id,
+                node.describe_due(now_ns)
+            ));
         }
         for publisher in &self.publishers {
             text.push_str(&format!(" {}, due {};", publisher.describe(), publisher.next_due_ns()));
@@ -140,9 +140,8 @@ impl Cluster {
     fn next_due_ns(&self, now_ns: u64) -> u64 {
         let world = self.world.borrow();
         let nodes = self.nodes.iter().filter_map(|node| {
-            let ready = node.running.is_some()
-                && node.paused_until_ns <= now_ns
-                && world.host_is_ready(node.host());
+            let ready =
+                node.running.is_some() && node.paused_until_ns <= now_ns && world.host_is_ready(node.host());
             if ready { Some(now_ns) } else { node.next_due_ns(now_ns) }
         });
         let clients = self

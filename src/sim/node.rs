@@ -289,7 +289,9 @@ impl SimNode {
         earlier(self.writer_due_ns);
         earlier(self.reader_due_ns);
         earlier(running.writer.next_deadline_ns());
-        if running.agents().any(Agent::is_stalled) || running.writer.is_stalled() || running.reader.is_stalled()
+        if running.agents().any(Agent::is_stalled)
+            || running.writer.is_stalled()
+            || running.reader.is_stalled()
         {
             earlier(Some(now_ns + NS_PER_MS));
         }

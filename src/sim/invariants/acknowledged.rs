@@ -36,7 +36,8 @@ impl Invariant for Acknowledged {
         for entry in end.log() {
             let Ok(events) = entry.events() else { continue };
             for (offset, event) in &events {
-                let producer = events.producers().get(event.producer_slot).ok_or("an event without producer")?;
+                let producer =
+                    events.producers().get(event.producer_slot).ok_or("an event without producer")?;
                 places.insert((producer.name.to_owned(), event.sequence.0), offset);
             }
         }

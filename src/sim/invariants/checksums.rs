@@ -42,7 +42,11 @@ impl Invariant for Checksums {
         let log = end.log();
         for (node, other) in &end.logs {
             if other.len() != log.len() {
-                return Err(format!("node {node} ends with {} entries, another with {}", other.len(), log.len()));
+                return Err(format!(
+                    "node {node} ends with {} entries, another with {}",
+                    other.len(),
+                    log.len()
+                ));
             }
             if let Some((a, b)) = log.iter().zip(other).find(|(a, b)| a.bytes() != b.bytes()) {
                 return Err(format!("node {node} has {b:?}, another {a:?}"));

@@ -20,7 +20,8 @@ impl Invariant for ExactlyOnce {
         for entry in end.log() {
             let Ok(events) = entry.events() else { continue };
             for (offset, event) in &events {
-                let producer = events.producers().get(event.producer_slot).ok_or("an event without producer")?;
+                let producer =
+                    events.producers().get(event.producer_slot).ok_or("an event without producer")?;
                 if offset != next_offset {
                     return Err(format!("offset {offset} where {next_offset} is due"));
                 }

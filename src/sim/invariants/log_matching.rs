@@ -31,7 +31,9 @@ fn last_common(a: &TermRuns, b: &TermRuns) -> LogIndex {
 
 impl LogMatching {
     fn compare(&mut self, node: NodeId, other: NodeId) -> Result<(), String> {
-        let (Some((_, a)), Some((_, b))) = (self.logs.get(&node), self.logs.get(&other)) else { return Ok(()) };
+        let (Some((_, a)), Some((_, b))) = (self.logs.get(&node), self.logs.get(&other)) else {
+            return Ok(());
+        };
         let common = last_common(a, b);
         let pair = (node.min(other), node.max(other));
         let known = self.agreed.get(&pair).copied().unwrap_or_default();

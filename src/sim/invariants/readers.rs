@@ -37,7 +37,11 @@ impl Invariant for Readers {
         match self.events.get(place) {
             None if place == self.events.len() => self.events.push(hash),
             Some(known) if *known == hash => {}
-            _ => return Err(format!("node {node} sent another event at offset {offset} than was sent before")),
+            _ => {
+                return Err(format!(
+                    "node {node} sent another event at offset {offset} than was sent before"
+                ));
+            }
         }
         Ok(())
     }
@@ -47,11 +51,14 @@ impl Invariant for Readers {
         for entry in end.log() {
             let Ok(events) = entry.events() else { continue };
             for (_, event) in &events {
-                let producer = events.producers().get(event.producer_slot).ok_or("an event without producer")?;
+                let producer =
+                    events.producers().get(event.producer_slot).ok_or("an event without producer")?;
                 let hash = event_hash(producer.name, event.sequence, event.body);
                 let seen = self.events.get(offset.0 as usize - 1);
                 if seen.is_some_and(|seen| *seen != hash) {
-                    return Err(format!("a subscriber got another event at offset {offset} than the log holds"));
+                    return Err(format!(
+                        "a subscriber got another event at offset {offset} than the log holds"
+                    ));
                 }
                 offset = offset.next();
             }

@@ -76,10 +76,7 @@ impl Link {
     ///
     /// # Errors
     /// A node sent bytes that are no message.
-    pub(super) fn next<T>(
-        &mut self,
-        take: impl FnOnce(ServerMessage<'_>) -> T,
-    ) -> Result<Option<T>, String> {
+    pub(super) fn next<T>(&mut self, take: impl FnOnce(ServerMessage<'_>) -> T) -> Result<Option<T>, String> {
         let split = split_frame(&self.inbox).map_err(|error| error.to_string())?;
         let Some((frame, consumed)) = split else { return Ok(None) };
         let taken = take(ServerMessage::decode(frame).map_err(|error| error.to_string())?);
