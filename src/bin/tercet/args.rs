@@ -186,8 +186,8 @@ pub enum Rate {
     after_help = "Latency counts from the intended send time to the acknowledgement (open loop); the intended \
 time stays what it is when the cluster or this machine stalls.\n\
 Exit code 1: over 1 % of the events were not sent or not acknowledged in time (the rate was missed), a connection \
-failed, or the generator itself was late: the 99th percentile of its own delay was above 1 ms and above a tenth of \
-the measured one."
+failed, or the generator itself was late: the 99th percentile of its own delay was above 1 ms and above \
+half of the measured one."
 )]
 pub struct BenchOptions {
     /// Client addresses, comma-separated

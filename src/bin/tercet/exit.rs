@@ -23,6 +23,33 @@ pub struct Failure {
     pub line: String,
 }
 
+/// Help and version go to stdout as they are; a mistake is told in one line.
+pub fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let is_help = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if is_help {
+        // Nobody is left to tell when stdout is gone.
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+    }
+    eprintln!("tercet: {}; see --help", one_line(&error.render().to_string()));
+    ExitCode::from(USAGE)
+}
+
+/// What is wrong, without the usage that follows it.
+fn one_line(rendered: &str) -> String {
+    let told = rendered.split("\n\nUsage:").next().unwrap_or_default();
+    let told = told.split("\n\nFor more information").next().unwrap_or_default();
+    let lines: Vec<&str> = told.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let line = lines.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
 /// What a command returns.
 pub type Outcome = Result<ExitCode, Failure>;
 

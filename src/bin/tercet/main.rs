@@ -25,7 +25,10 @@ use clap::Parser;
 use args::{Arguments, Command, LogCommand};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::refuse_arguments(&error),
+    };
     output::init_logging();
     let outcome = match arguments.command {
         Command::Demo(options) => demo::run(&options),

@@ -13,6 +13,7 @@
 //! A connection that was lost or left is never used again: what still arrives on it is not read, so a stale answer
 //! cannot be taken for a new one. [`LinkRef`] names one dial of one place and is void once that dial is over.
 
+mod alarm;
 mod handshake;
 mod link;
 
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
+use self::alarm::{Alarm, FINE_BELOW};
 use self::link::{Link, Silence, Stage, Watch};
 use super::error::ClientError;
 use super::options::{ClientOptions, resolve};
@@ -49,6 +51,7 @@ const GOOD_AFTER_NS: u64 = NS_PER_S;
 const READ_BUDGET: usize = 1 << 20;
 const AGENT_SLOT: u32 = 0;
 const WAKER_SLOT: u32 = 1;
+const ALARM_SLOT: u32 = 2;
 const GROUP: GroupId = GroupId(0);
 
 /// Names one dial of one place.
@@ -122,6 +125,8 @@ pub(super) struct Links {
     readiness: Vec<Readiness>,
     waker: Waker,
     woken: bool,
+    /// Made for the first short wait.
+    alarm: Option<Alarm>,
     net: MioNet,
     links: Vec<Link>,
     /// Addresses that nodes have named.
@@ -155,6 +160,7 @@ impl Links {
             readiness: Vec::new(),
             waker: Waker(Arc::new(waker)),
             woken: false,
+            alarm: None,
             net: MioNet::new(registry, AGENT_SLOT),
             links: Vec::new(),
             heard_of: Vec::new(),
@@ -398,6 +404,9 @@ impl Links {
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), ClientError> {
+        if !timeout.is_zero() && timeout < FINE_BELOW {
+            self.set_alarm(timeout).map_err(ClientError::system("set a timer"))?;
+        }
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Ok(()) => {}
             // A signal: whoever handles it may want to be asked.
@@ -407,10 +416,10 @@ impl Links {
         self.readiness.clear();
         for event in &self.events {
             let (agent_slot, readiness) = MioNet::readiness(event);
-            if agent_slot == WAKER_SLOT {
-                self.woken = true;
-            } else {
-                self.readiness.push(readiness);
+            match agent_slot {
+                WAKER_SLOT => self.woken = true,
+                ALARM_SLOT => {}
+                _ => self.readiness.push(readiness),
             }
         }
         for readiness in &self.readiness {
@@ -420,6 +429,14 @@ impl Links {
             }
         }
         Ok(())
+    }
+
+    fn set_alarm(&mut self, after: Duration) -> io::Result<()> {
+        if self.alarm.is_none() {
+            let token = MioNet::poll_token(ALARM_SLOT, Token(0));
+            self.alarm = Some(Alarm::new(self.poll.registry(), token)?);
+        }
+        self.alarm.as_ref().map_or(Ok(()), |alarm| alarm.set(after))
     }
 
     fn dial_due(&mut self, now_ns: u64) {

@@ -205,7 +205,7 @@ impl Publisher {
 
     /// Moves bytes both ways and hands out acknowledgements, in sequence order, each event once. Returns how many
     /// events they cover: as soon as there are some, or at the timeout, or early when woken. A zero timeout never
-    /// waits; others are rounded up to whole milliseconds by the system.
+    /// waits; others end within some tens of microseconds, where the machine is not busy.
     ///
     /// # Errors
     /// [`ClientError::NoNodeReachable`], [`ClientError::NoLeader`] or [`ClientError::NoProgress`] when nothing was

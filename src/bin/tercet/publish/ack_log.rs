@@ -1,7 +1,7 @@
 //! `--ack-log`: a line `sequence offset` for each acknowledgement, in the file at latest 5 ms after it.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,14 @@ use crate::exit::{FAILED, Failure};
 
 /// Lines are written out once the oldest is this old; the rest of the 5 ms is for the wait that comes before.
 const FLUSH_AFTER: Duration = Duration::from_millis(1);
-const BUFFER_BYTES: usize = 64 << 10;
+/// Written out at this size as well.
+const PENDING_BYTES_MAX: usize = 64 << 10;
 
 /// The log, or nothing where none was asked for.
 pub struct AckLog {
-    file: Option<(BufWriter<File>, PathBuf)>,
+    file: Option<(File, PathBuf)>,
+    /// Whole lines, so that no reader of the file meets half of one.
+    pending: Vec<u8>,
     unwritten_since: Option<Instant>,
     failure: Option<io::Error>,
 }
@@ -27,18 +30,23 @@ impl AckLog {
             let file = File::create(path).map_err(|error| {
                 Failure::usage(format!("cannot create the ack log {}: {error}", path.display()))
             })?;
-            Ok::<_, Failure>((BufWriter::with_capacity(BUFFER_BYTES, file), path.to_owned()))
+            Ok::<_, Failure>((file, path.to_owned()))
         };
-        Ok(Self { file: path.map(open).transpose()?, unwritten_since: None, failure: None })
+        let file = path.map(open).transpose()?;
+        Ok(Self { file, pending: Vec::new(), unwritten_since: None, failure: None })
     }
 
     /// Notes acknowledgements. An error is told by the next [`AckLog::flush_due`].
     pub fn take(&mut self, ack: &Ack, now: Instant) {
-        let Some((file, _)) = &mut self.file else { return };
+        if self.file.is_none() {
+            return;
+        }
         self.unwritten_since.get_or_insert(now);
         for (sequence, offset) in ack.iter() {
-            if let Err(error) = writeln!(file, "{sequence} {offset}") {
-                self.failure.get_or_insert(error);
+            // Writing to a Vec cannot fail.
+            let _ = writeln!(self.pending, "{sequence} {offset}");
+            if self.pending.len() >= PENDING_BYTES_MAX {
+                self.write();
             }
         }
     }
@@ -58,14 +66,23 @@ impl AckLog {
 
     /// Writes everything out.
     pub fn flush(&mut self) -> Result<(), Failure> {
-        let Some((file, path)) = &mut self.file else { return Ok(()) };
         self.unwritten_since = None;
-        let flushed = match self.failure.take() {
-            Some(error) => Err(error),
-            None => file.flush(),
-        };
-        flushed.map_err(|error| {
-            Failure::new(FAILED, format!("cannot write the ack log {}: {error}", path.display()))
-        })
+        self.write();
+        match (self.failure.take(), &self.file) {
+            (Some(error), Some((_, path))) => {
+                Err(Failure::new(FAILED, format!("cannot write the ack log {}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self) {
+        if let Some((file, _)) = &mut self.file
+            && self.failure.is_none()
+            && let Err(error) = file.write_all(&self.pending)
+        {
+            self.failure = Some(error);
+        }
+        self.pending.clear();
     }
 }

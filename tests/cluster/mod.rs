@@ -1,0 +1,375 @@
+//! Real node processes on free ports in temporary directories, and the command line against them.
+//!
+//! Nothing here asserts times: waits are long, and end as soon as what is waited for is there.
+
+#![allow(dead_code)] // Each test binary uses its own part.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tercet::base::ids::NodeId;
+use tercet::config::{NodeAddresses, Settings};
+
+/// Longer than anything here should take on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The command under test.
+pub const TERCET: &str = env!("CARGO_BIN_EXE_tercet");
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; none after a signal.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: Vec<u8>,
+    /// What it said.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Asserts the exit code.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.text(), self.stderr);
+        self
+    }
+
+    /// Asserts that stderr is one line that holds `part`.
+    #[track_caller]
+    pub fn expect_line(self, part: &str) -> Self {
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+        assert!(self.stderr.contains(part), "'{part}' is not in: {}", self.stderr);
+        self
+    }
+
+    /// Stdout as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Stdout as one JSON value.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in: {}\nstderr: {}", self.text(), self.stderr))
+    }
+
+    /// Stdout as a JSON value a line.
+    #[track_caller]
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+    }
+}
+
+/// A command under way.
+pub struct Running {
+    child: Child,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+}
+
+fn drain(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+/// Starts `tercet` with these arguments; its input is a pipe.
+pub fn spawn(arguments: &[&str]) -> Running {
+    let mut child = Command::new(TERCET)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let stdout = drain(child.stdout.take().expect("a pipe"));
+    let stderr = drain(child.stderr.take().expect("a pipe"));
+    Running { child, stdout, stderr }
+}
+
+impl Running {
+    /// Writes to its input, which stays open.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let stdin = self.child.stdin.as_mut().expect("an open input");
+        stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("the command reads its input");
+    }
+
+    /// Ends its input.
+    pub fn end_input(&mut self) {
+        self.child.stdin = None;
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        signal_pid(self.child.id(), signal);
+    }
+
+    /// Waits for its end; the input ends now.
+    pub fn wait(mut self) -> Ended {
+        self.end_input();
+        let code = wait_code(&mut self.child, LIMIT).unwrap_or_else(|| {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            let stderr = self.stderr.recv().unwrap_or_default();
+            panic!("the command does not end; it said: {}", String::from_utf8_lossy(&stderr));
+        });
+        let stdout = self.stdout.recv().expect("its stdout");
+        let stderr = self.stderr.recv().expect("its stderr");
+        Ended { code, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+    }
+}
+
+/// Runs `tercet` to its end with nothing on its input.
+pub fn run(arguments: &[&str]) -> Ended {
+    spawn(arguments).wait()
+}
+
+/// Runs `tercet` to its end with `input` on its input.
+pub fn run_with(arguments: &[&str], input: &[u8]) -> Ended {
+    let mut running = spawn(arguments);
+    // It may end before it has read everything.
+    let _ = running.child.stdin.as_mut().expect("an open input").write_all(input);
+    running.wait()
+}
+
+fn signal_pid(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process id");
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// `Some(code)` once it has ended (code: none after a signal).
+fn wait_code(child: &mut Child, limit: Duration) -> Option<Option<i32>> {
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return Some(status.code());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
+/// Polls until `found` gives something.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One node.
+pub struct TestNode {
+    /// Its id.
+    pub id: u16,
+    /// Where clients connect.
+    pub client: SocketAddr,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// Its settings.
+    pub config: PathBuf,
+    child: Option<Child>,
+}
+
+impl TestNode {
+    /// Starts it and waits until it says that it is ready.
+    pub fn start(&mut self) {
+        let mut child = Command::new(TERCET)
+            .args(["node", "--die-with-parent", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        self.child = Some(child);
+        let (sender, said) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let deadline = Instant::now() + LIMIT;
+        let mut lines = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match said.recv_timeout(left) {
+                Ok(line) if line == "node is ready" => return,
+                Ok(line) => lines.push(line),
+                Err(_) => panic!("node {} is not ready; it said: {}", self.id, lines.join("\n")),
+            }
+        }
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and its exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a running node");
+        signal_pid(child.id(), rustix::process::Signal::TERM);
+        match wait_code(&mut child, LIMIT) {
+            Some(code) => code,
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("node {} does not stop", self.id);
+            }
+        }
+    }
+}
+
+/// A cluster of real processes.
+pub struct TestCluster {
+    /// Its nodes, in order of their ids.
+    pub nodes: Vec<TestNode>,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+    }
+}
+
+fn free_ports(count: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
+    held.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
+}
+
+/// A loopback address where nobody listens.
+pub fn dead_address() -> String {
+    format!("127.0.0.1:{}", free_ports(1)[0])
+}
+
+impl TestCluster {
+    /// Formats and starts so many nodes, and waits until they have a leader.
+    pub fn start(nodes: u16) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let ports = free_ports(2 * usize::from(nodes));
+        let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let addresses: Vec<NodeAddresses> = ports
+            .chunks_exact(2)
+            .zip(1..)
+            .map(|(pair, id)| NodeAddresses { id: NodeId(id), client: local(pair[0]), peer: local(pair[1]) })
+            .collect();
+        let nodes = addresses
+            .iter()
+            .map(|own| {
+                let data_dir = dir.path().join(format!("node-{}", own.id));
+                let mut settings = Settings::with_defaults("test", own.id, data_dir.clone(), &addresses);
+                settings.log.segment_bytes = 8 << 20;
+                let config = dir.path().join(format!("node-{}.toml", own.id));
+                fs::write(&config, settings.render()).expect("a writable directory");
+                run(&["format", "--config", config.to_str().expect("UTF-8")]).expect_code(0);
+                TestNode { id: own.id.0, client: own.client, data_dir, config, child: None }
+            })
+            .collect();
+        let mut cluster = Self { nodes, dir };
+        for node in &mut cluster.nodes {
+            node.start();
+        }
+        cluster.leader();
+        cluster
+    }
+
+    /// A directory for the test's own files.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Client addresses, comma-separated.
+    pub fn servers(&self) -> String {
+        self.nodes.iter().map(|node| node.client.to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// One node's client address.
+    pub fn server(&self, place: usize) -> String {
+        self.nodes[place].client.to_string()
+    }
+
+    /// `status --json` of all nodes, in order of their ids; one that does not answer has its error.
+    pub fn status(&self) -> Vec<Value> {
+        let status = run(&["status", "--servers", &self.servers(), "--json"]);
+        status.json()["nodes"].as_array().expect("a list").clone()
+    }
+
+    /// Place of the node that leads, once all that run agree.
+    pub fn leader(&self) -> usize {
+        eventually("a leader that all running nodes know", || {
+            let running = self.status().into_iter().filter(|row| row["error"].is_null());
+            let rows: Vec<Value> = running.collect();
+            let leader = rows.first()?["leader_id"].as_u64()?;
+            let known = rows.iter().all(|row| row["leader_id"].as_u64() == Some(leader));
+            let leads = rows.iter().any(|row| row["node_id"] == leader && row["role"] == "leader");
+            (known && leads).then(|| self.nodes.iter().position(|node| u64::from(node.id) == leader))?
+        })
+    }
+
+    /// Waits until all nodes have committed all that any of them has, and gives their statuses.
+    pub fn settled(&self) -> Vec<Value> {
+        eventually("nodes that have all committed the same", || {
+            let rows = self.status();
+            let last = &rows[0]["last_index"];
+            let same = |row: &Value| {
+                row["error"].is_null()
+                    && row["last_index"] == *last
+                    && row["commit_index"] == *last
+                    && row["log_checksum_index"] == *last
+            };
+            rows.iter().all(same).then(|| rows.clone())
+        })
+    }
+
+    /// Everything of a topic as one node has it, raw.
+    pub fn read(&self, place: usize, topic: &str) -> Vec<u8> {
+        let ended = run(&["subscribe", "--servers", &self.server(place), "--topic", topic, "--until-end"]);
+        assert_eq!(ended.stderr, "", "a leader was found");
+        ended.expect_code(0).stdout
+    }
+
+    /// kill -9 of all nodes, and a new start of all.
+    pub fn crash_all(&mut self) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        for node in &mut self.nodes {
+            node.start();
+        }
+    }
+}
+
+/// Lines `sequence offset` of an ack log; none while there is no file.
+pub fn read_ack_log(path: &Path) -> Vec<(u64, u64)> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let pair = |line: &str| {
+        let (sequence, offset) = line.split_once(' ').expect("two numbers");
+        (sequence.parse().expect("a number"), offset.parse().expect("a number"))
+    };
+    text.lines().map(pair).collect()
+}
