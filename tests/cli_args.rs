@@ -9,6 +9,7 @@ use cluster::{dead_address, run, run_with};
 const NOWHERE: &str = "127.0.0.1:1";
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn usage_errors_are_one_line_and_exit_code_2() {
     let cases: &[(&[&str], &str)] = &[
         (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),

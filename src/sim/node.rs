@@ -417,6 +417,39 @@ fn run_agents(
     }
 }
 
+fn conductor_settings(
+    id: NodeId,
+    seed: u64,
+    peers: &[NodeId],
+    booted: &Booted<SimDisk>,
+) -> ConductorSettings {
+    ConductorSettings {
+        cluster_id: CLUSTER,
+        node_id: id,
+        incarnation: booted.identity.incarnation,
+        group: GROUP,
+        durability: booted.start.configuration.durability,
+        cluster_version: booted.start.configuration.cluster_version,
+        peers: peers.iter().map(|peer| (*peer, peer_address(*peer))).collect(),
+        connections_limit: 64,
+        handshakes_limit: 64,
+        handshake_timeout_ns: ConductorSettings::HANDSHAKE_TIMEOUT_NS,
+        seed: seed ^ 1,
+    }
+}
+
+fn batcher_settings(id: NodeId, seed: u64, shape: &Shape, booted: &Booted<SimDisk>) -> BatcherSettings {
+    BatcherSettings {
+        node_id: id,
+        incarnation: booted.identity.incarnation,
+        batch: shape.batch,
+        timers: shape.timers,
+        seed,
+        limits: shape.batcher,
+        version: "simulated",
+    }
+}
+
 fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: Booted<SimDisk>) -> Running {
     let peers: Vec<NodeId> = shape.ids().filter(|peer| *peer != id).collect();
     let counters = Counters::new();
@@ -431,28 +464,8 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
         durability,
         members: shape.ids().map(|member| (member, client_address(member).to_string())).collect(),
     };
-    let conductor_settings = ConductorSettings {
-        cluster_id: CLUSTER,
-        node_id: id,
-        incarnation: booted.identity.incarnation,
-        group: GROUP,
-        durability,
-        cluster_version: booted.start.configuration.cluster_version,
-        peers: peers.iter().map(|peer| (*peer, peer_address(*peer))).collect(),
-        connections_limit: 64,
-        handshakes_limit: 64,
-        handshake_timeout_ns: ConductorSettings::HANDSHAKE_TIMEOUT_NS,
-        seed: seed ^ 1,
-    };
-    let batcher_settings = BatcherSettings {
-        node_id: id,
-        incarnation: booted.identity.incarnation,
-        batch: shape.batch,
-        timers: shape.timers,
-        seed,
-        limits: shape.batcher,
-        version: "simulated",
-    };
+    let conductor_settings = conductor_settings(id, seed, &peers, &booted);
+    let batcher_settings = batcher_settings(id, seed, shape, &booted);
     let (generation, flushed) = (booted.start.generation, booted.store.flushed_index());
     let pins = booted.start.hard_state.pins.clone();
     let clock = SimClock::new(Rc::clone(world));
