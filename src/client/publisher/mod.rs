@@ -236,7 +236,8 @@ impl Publisher {
     pub fn drain(&mut self, timeout: Duration, mut on_ack: impl FnMut(Ack)) -> Result<(), ClientError> {
         let begun = Instant::now();
         loop {
-            self.poll(timeout.saturating_sub(begun.elapsed()), &mut on_ack)?;
+            let left = timeout.saturating_sub(begun.elapsed());
+            self.poll(if self.outstanding() == 0 { Duration::ZERO } else { left }, &mut on_ack)?;
             if self.outstanding() == 0 {
                 return Ok(());
             }

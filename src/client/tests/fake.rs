@@ -125,12 +125,13 @@ impl Cluster {
         self.state.lock().unwrap()
     }
 
-    /// A new leader; everybody who is connected hears of it. Events past `keep` were not committed and are lost;
-    /// nothing that was held back is ever acknowledged.
-    pub(super) fn elect(&self, leader: u16, keep: usize) {
+    /// A new leader; everybody who is connected hears of it. Events past `keep` (else those whose acknowledgement
+    /// was held back) were not committed and are lost; nothing that was held back is ever acknowledged.
+    pub(super) fn elect(&self, leader: u16, keep: Option<usize>) {
         let mut state = self.state();
         state.term += 1;
         state.leader = Some(leader);
+        let keep = keep.unwrap_or(state.ack_limit);
         state.ack_limit = usize::MAX;
         state.held.clear();
         state.log.truncate(keep);
@@ -139,11 +140,8 @@ impl Cluster {
         let news = ServerMessage::LeaderNews { term, leader_id, address: "" };
         let mut bytes = Vec::new();
         news.encode(GROUP, &mut bytes);
-        for (node, stream) in &mut state.streams {
-            // A node that lost leadership without knowing says nothing.
-            if *node == leader || leader_id.is_some() {
-                let _ = stream.write_all(&bytes);
-            }
+        for (_, stream) in &mut state.streams {
+            let _ = stream.write_all(&bytes);
         }
     }
 

@@ -31,7 +31,7 @@ fn pitfall_26_a_new_leader_gets_everything_unacknowledged_again_in_order() {
     let cluster = Cluster::start(3);
     let (mut publisher, mut acks) = with_200_in_flight(&cluster);
     // 150 of them were on a quorum; the rest is lost with the old leader.
-    cluster.elect(2, 150);
+    cluster.elect(2, Some(150));
     let begun = Instant::now();
     publisher.drain(PATIENCE, |ack| acks.push(ack)).unwrap();
     assert!(begun.elapsed() < Duration::from_millis(500), "the news came over a standing connection");
@@ -59,7 +59,7 @@ fn a_lost_connection_to_the_same_leader_resends_without_opening_again() {
 fn the_same_leader_elected_again_gets_everything_again_too() {
     let cluster = Cluster::start(3);
     let (mut publisher, mut acks) = with_200_in_flight(&cluster);
-    cluster.elect(1, 150);
+    cluster.elect(1, Some(150));
     publisher.drain(PATIENCE, |ack| acks.push(ack)).unwrap();
     assert_covers(&acks, 1, 300);
     assert_log(&cluster, 300);
@@ -175,7 +175,7 @@ fn a_silent_leader_is_left_for_the_one_that_others_name() {
     publish_range(&mut publisher, 11, 20);
     publisher.poll(Duration::from_millis(250), |_| {}).unwrap();
     assert_eq!(publisher.outstanding(), 10);
-    cluster.elect(2, 10);
+    cluster.elect(2, Some(10));
     let mut acks = Vec::new();
     publisher.drain(PATIENCE, |ack| acks.push(ack)).unwrap();
     assert_covers(&acks, 11, 20);
@@ -200,8 +200,14 @@ fn a_leader_silent_but_alive_is_asked_by_ping_and_not_left() {
 
 #[test]
 fn leaders_that_come_and_go_at_random_lose_nothing_and_double_nothing() {
+    for seed in 1..=5 {
+        come_and_go(seed);
+    }
+}
+
+fn come_and_go(seed: u64) {
     let cluster = Cluster::start(3);
-    let mut prng = crate::base::prng::Prng::new(11);
+    let mut prng = crate::base::prng::Prng::new(seed);
     let mut options = cluster.options();
     options.servers = vec![dead_address(), cluster.addresses[1]];
     let mut publisher = Publisher::open(options, "p").unwrap().with_window(500);
@@ -218,10 +224,7 @@ fn leaders_that_come_and_go_at_random_lose_nothing_and_double_nothing() {
         match prng.below(4) {
             // What was acknowledged is on a quorum, whatever the client knows of it: the fake keeps all it told.
             0 => {
-                let state = cluster.state();
-                let told = state.log.len().min(state.ack_limit);
-                drop(state);
-                cluster.elect(1 + prng.below(3) as u16, told);
+                cluster.elect(1 + prng.below(3) as u16, None);
             }
             1 => cluster.cut(1 + prng.below(3) as u16),
             2 => {
@@ -235,5 +238,5 @@ fn leaders_that_come_and_go_at_random_lose_nothing_and_double_nothing() {
     publisher.drain(PATIENCE, |ack| acks.push(ack)).unwrap();
     assert_covers(&acks, 1, sent);
     assert_log(&cluster, sent);
-    assert!(sent > 1000, "{sent}");
+    assert!(sent > 500, "seed {seed}: {sent}");
 }

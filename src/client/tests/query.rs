@@ -64,7 +64,7 @@ fn an_election_is_waited_out_and_no_leader_is_an_error_in_time() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(100));
-            cluster.elect(2, 0);
+            cluster.elect(2, Some(0));
         });
         let answer = query_commit(&cluster.addresses, true, SHORT * 10).unwrap();
         assert!(answer.from_leader);
