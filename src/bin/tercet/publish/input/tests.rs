@@ -27,15 +27,14 @@ fn collect(source: impl Read + Send + 'static) -> (Vec<Vec<u8>>, Ending) {
     let mut input = Input::spawn(source, move || woken.send(()).unwrap_or_default());
     let mut lines = Vec::new();
     loop {
-        let taken = match input.peek() {
+        match input.peek() {
             Next::Line(line) => lines.push(line.to_vec()),
             Next::Later => {
                 wakes.recv().unwrap();
                 continue;
             }
             Next::Over(ending) => return (lines, ending.clone()),
-        };
-        let () = taken;
+        }
         input.advance();
     }
 }
