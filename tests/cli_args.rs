@@ -8,74 +8,67 @@ use cluster::{dead_address, run, run_with};
 /// A server that does not matter: the mistake is found first.
 const NOWHERE: &str = "127.0.0.1:1";
 
+/// Arguments, and what the one line must say.
+const MISTAKES: &[(&[&str], &str)] = &[
+    (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),
+    (&["publish", "--topic", "t"], "--servers"),
+    (&["publish", "--servers", NOWHERE], "--topic"),
+    (&["publish", "--servers", "", "--topic", "t"], "bad list of servers"),
+    (&["publish", "--servers", "localhost", "--topic", "t"], "bad list of servers"),
+    (&["publish", "--servers", NOWHERE, "--topic", "a b"], "bad --topic 'a b'"),
+    (&["publish", "--servers", NOWHERE, "--topic", ""], "bad --topic"),
+    (&["publish", "--servers", NOWHERE, "--topic", "a*"], "bad --topic"),
+    (&["publish", "--servers", NOWHERE, "--topic", "t", "--first-sequence", "0"], "--first-sequence"),
+    (&["publish", "--servers", NOWHERE, "--topic", "t", "--window", "0"], "--window"),
+    (&["publish", "--servers", NOWHERE, "--topic", "t", "--rate", "0"], "--rate"),
+    (&["publish", "--servers", NOWHERE, "--topic", "t", "--rate", "nan"], "--rate"),
+    (&["publish", "--servers", NOWHERE, "--topic", "t", "--timeout", "10"], "--timeout"),
+    (&["publish", "--servers", NOWHERE, "--topic", "t", "--input", "/nowhere/x"], "cannot read /nowhere/x"),
+    (&["publish", "--servers", NOWHERE, "--topic", "t", "--input", "/"], "cannot read /: it is a directory"),
+    (
+        &["publish", "--servers", NOWHERE, "--topic", "t", "--ack-log", "/nowhere/x"],
+        "cannot create the ack log",
+    ),
+    (&["publish", "--servers", NOWHERE, "--topic", "t", "--producer", ""], "bad producer name"),
+    (&["publish", "--servers", NOWHERE, "--topic", "t", "--producer", "a\nb"], "bad producer name"),
+    (&["subscribe", "--servers", NOWHERE, "--from", "yesterday"], "bad --from 'yesterday'"),
+    (&["subscribe", "--servers", NOWHERE, "--from", "0"], "bad --from '0'"),
+    (&["subscribe", "--servers", NOWHERE, "--topic", "a*b"], "bad filter 'a*b'"),
+    (&["subscribe", "--servers", NOWHERE, "--count", "many"], "--count"),
+    (&["status", "--servers", "nonsense"], "bad list of servers"),
+    (&["status"], "--servers"),
+    (&["bench", "--servers", NOWHERE, "--rate", "fast", "--size", "1", "--duration", "1s"], "--rate"),
+    (&["bench", "--servers", NOWHERE, "--rate", "1", "--size", "2MiB", "--duration", "1s"], "--size 2097152"),
+    (&["bench", "--servers", NOWHERE, "--rate", "1", "--size", "1", "--duration", "0"], "--duration"),
+    (
+        &[
+            "bench",
+            "--servers",
+            NOWHERE,
+            "--rate",
+            "1",
+            "--size",
+            "1",
+            "--duration",
+            "1s",
+            "--connections",
+            "0",
+        ],
+        "--connections",
+    ),
+    (&["node", "--config", "/nowhere/tercet.toml"], "/nowhere/tercet.toml"),
+    (&["format", "--config", "/nowhere/tercet.toml"], "/nowhere/tercet.toml"),
+    (&["dev", "--nodes", "8"], "--nodes"),
+    (&["log", "verify"], "--data-dir"),
+    (&["log", "verify", "--data-dir", "/nowhere/data"], "/nowhere/data"),
+    (&["log", "dump", "--data-dir", "/"], "not formatted"),
+    (&["log"], "Usage"),
+];
+
 #[test]
 #[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn usage_errors_are_one_line_and_exit_code_2() {
-    let cases: &[(&[&str], &str)] = &[
-        (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),
-        (&["publish", "--topic", "t"], "--servers"),
-        (&["publish", "--servers", NOWHERE], "--topic"),
-        (&["publish", "--servers", "", "--topic", "t"], "bad list of servers"),
-        (&["publish", "--servers", "localhost", "--topic", "t"], "bad list of servers"),
-        (&["publish", "--servers", NOWHERE, "--topic", "a b"], "bad --topic 'a b'"),
-        (&["publish", "--servers", NOWHERE, "--topic", ""], "bad --topic"),
-        (&["publish", "--servers", NOWHERE, "--topic", "a*"], "bad --topic"),
-        (&["publish", "--servers", NOWHERE, "--topic", "t", "--first-sequence", "0"], "--first-sequence"),
-        (&["publish", "--servers", NOWHERE, "--topic", "t", "--window", "0"], "--window"),
-        (&["publish", "--servers", NOWHERE, "--topic", "t", "--rate", "0"], "--rate"),
-        (&["publish", "--servers", NOWHERE, "--topic", "t", "--rate", "nan"], "--rate"),
-        (&["publish", "--servers", NOWHERE, "--topic", "t", "--timeout", "10"], "--timeout"),
-        (
-            &["publish", "--servers", NOWHERE, "--topic", "t", "--input", "/nowhere/x"],
-            "cannot read /nowhere/x",
-        ),
-        (
-            &["publish", "--servers", NOWHERE, "--topic", "t", "--input", "/"],
-            "cannot read /: it is a directory",
-        ),
-        (
-            &["publish", "--servers", NOWHERE, "--topic", "t", "--ack-log", "/nowhere/x"],
-            "cannot create the ack log",
-        ),
-        (&["publish", "--servers", NOWHERE, "--topic", "t", "--producer", ""], "bad producer name"),
-        (&["publish", "--servers", NOWHERE, "--topic", "t", "--producer", "a\nb"], "bad producer name"),
-        (&["subscribe", "--servers", NOWHERE, "--from", "yesterday"], "bad --from 'yesterday'"),
-        (&["subscribe", "--servers", NOWHERE, "--from", "0"], "bad --from '0'"),
-        (&["subscribe", "--servers", NOWHERE, "--topic", "a*b"], "bad filter 'a*b'"),
-        (&["subscribe", "--servers", NOWHERE, "--count", "many"], "--count"),
-        (&["status", "--servers", "nonsense"], "bad list of servers"),
-        (&["status"], "--servers"),
-        (&["bench", "--servers", NOWHERE, "--rate", "fast", "--size", "1", "--duration", "1s"], "--rate"),
-        (
-            &["bench", "--servers", NOWHERE, "--rate", "1", "--size", "2MiB", "--duration", "1s"],
-            "--size 2097152",
-        ),
-        (&["bench", "--servers", NOWHERE, "--rate", "1", "--size", "1", "--duration", "0"], "--duration"),
-        (
-            &[
-                "bench",
-                "--servers",
-                NOWHERE,
-                "--rate",
-                "1",
-                "--size",
-                "1",
-                "--duration",
-                "1s",
-                "--connections",
-                "0",
-            ],
-            "--connections",
-        ),
-        (&["node", "--config", "/nowhere/tercet.toml"], "/nowhere/tercet.toml"),
-        (&["format", "--config", "/nowhere/tercet.toml"], "/nowhere/tercet.toml"),
-        (&["dev", "--nodes", "8"], "--nodes"),
-        (&["log", "verify"], "--data-dir"),
-        (&["log", "verify", "--data-dir", "/nowhere/data"], "/nowhere/data"),
-        (&["log", "dump", "--data-dir", "/"], "not formatted"),
-        (&["log"], "Usage"),
-    ];
-    for (arguments, expected) in cases {
+    for (arguments, expected) in MISTAKES {
         let ended = run(arguments).expect_code(2);
         assert_eq!(ended.text(), "", "{arguments:?}");
         assert!(ended.stderr.contains(expected), "{arguments:?}: '{expected}' is not in: {}", ended.stderr);

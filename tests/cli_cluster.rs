@@ -175,7 +175,7 @@ fn acknowledgements_do_not_wait_for_more_input_and_a_signal_reports_them() {
     running.feed(b"ne\n");
     eventually("the third line", || (known() == [(1, 1), (2, 2), (3, 3)]).then_some(()));
     running.signal(rustix::process::Signal::INT);
-    let ended = running.wait().expect_code(5).expect_line("interrupted");
+    let ended = running.wait_with_open_input().expect_code(5).expect_line("interrupted");
     assert_eq!(ended.json()["acknowledged"], 3);
 
     let follower = spawn(&["subscribe", "--servers", &cluster.servers()]);

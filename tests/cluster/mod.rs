@@ -119,6 +119,11 @@ impl Running {
     /// Waits for its end; the input ends now.
     pub fn wait(mut self) -> Ended {
         self.end_input();
+        self.wait_with_open_input()
+    }
+
+    /// Waits for its end while its input stays open.
+    pub fn wait_with_open_input(mut self) -> Ended {
         let code = wait_code(&mut self.child, LIMIT).unwrap_or_else(|| {
             let _ = self.child.kill();
             let _ = self.child.wait();
