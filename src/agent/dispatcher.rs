@@ -85,6 +85,23 @@ struct Client<S> {
     closing: bool,
     /// Announced in its hello: may publish.
     publisher: bool,
+    /// Events taken in and not yet answered; bounded by its credits.
+    in_flight_events: u64,
+}
+
+impl<S> Client<S> {
+    /// Counts events in, or says that the client does not keep to its credits.
+    fn take_credit(&mut self, event_count: u16, credits: Credits) -> Result<(), String> {
+        self.in_flight_events += u64::from(event_count);
+        if self.in_flight_events > u64::from(credits.events) {
+            return Err(format!("more than {} unacknowledged events in flight", credits.events));
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, events: u32) {
+        self.in_flight_events = self.in_flight_events.saturating_sub(u64::from(events));
+    }
 }
 
 /// The agent.
@@ -179,7 +196,7 @@ impl<N: Net> Dispatcher<N> {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
         self.clients[slot as usize] =
-            Some(Client { connection, generation, runs: Vec::new(), closing: false, publisher });
+            Some(Client { connection, generation, runs: Vec::new(), closing: false, publisher, in_flight_events: 0 });
         self.counters.clients_accepted.increment();
         self.active.push(slot);
     }
@@ -198,10 +215,14 @@ impl<N: Net> Dispatcher<N> {
         match reply {
             BatcherReply::Ack { connection, run } => {
                 if let Some(client) = self.client(connection) {
+                    client.answered(run.count);
                     push_run(&mut client.runs, run);
                 }
             }
             BatcherReply::PublishError { connection, producer_id, sequence, count, code } => {
+                if let Some(client) = self.client(connection) {
+                    client.answered(u32::from(count));
+                }
                 let text = describe(code);
                 let error = PublishError { producer_id, sequence, count, code, text: &text };
                 self.send(connection, &ServerMessage::PublishError(error));
@@ -237,6 +258,10 @@ impl<N: Net> Dispatcher<N> {
                 self.send(connection, &ServerMessage::Status(Box::new(status)));
             }
             BatcherReply::NotLeader { connection } => {
+                if let Some(client) = self.client(connection) {
+                    // Nothing of what it sent will be answered from here any more.
+                    client.in_flight_events = 0;
+                }
                 let leader_id = self.reception.other_leader();
                 let address = self.reception.address_of(leader_id).to_owned();
                 let term = self.reception.term();
@@ -339,7 +364,8 @@ impl<N: Net> Dispatcher<N> {
             self.counters.clients_too_slow.increment();
             over = true;
         }
-        if over || (client.closing && client.connection.outbox.is_empty()) {
+        // A refused client gets its goodbye if its socket takes it now, and no more of this node's time.
+        if over || client.closing {
             self.close(slot, client);
             return (work + 1, false);
         }
@@ -385,7 +411,9 @@ impl<N: Net> Dispatcher<N> {
             let split = split_frame(client.connection.inbox.unread()).map_err(|error| error.to_string())?;
             let Some((frame, consumed)) = split else { break };
             let message = ClientMessage::decode(frame).map_err(|error| error.to_string())?;
+            let events = if let ClientMessage::Publish(publish) = &message { publish.event_count } else { 0 };
             let handled = self.handle(client.publisher, id, &message)?;
+            client.take_credit(events, self.limits.credits)?;
             client.connection.inbox.consume(consumed);
             frames += 1;
             let group = self.reception.group();

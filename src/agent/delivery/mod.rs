@@ -42,6 +42,8 @@ pub struct DeliveryLimits {
     pub frame_bytes_limit: usize,
     /// Bytes asked of the reader at once.
     pub cold_read_bytes: usize,
+    /// Reads of the log under way or waiting to be sent, over all subscribers; bounds their memory.
+    pub cold_reads_limit: usize,
     /// Bytes read from one subscriber in one turn.
     pub read_budget: usize,
 }
@@ -51,9 +53,10 @@ impl Default for DeliveryLimits {
         Self {
             window_bytes_limit: 8 << 20,
             subscriptions_limit: 16,
-            outbox_bytes_limit: 2 << 20,
+            outbox_bytes_limit: 256 << 10,
             frame_bytes_limit: 256 << 10,
-            cold_read_bytes: 1 << 20,
+            cold_read_bytes: 256 << 10,
+            cold_reads_limit: 16,
             read_budget: 64 << 10,
         }
     }
@@ -276,15 +279,22 @@ impl<N: Net> Delivery<N> {
             Ok(bytes) => work += bytes,
             Err(_) => over = true,
         }
-        if over || (subscriber.closing && subscriber.connection.outbox.is_empty()) {
+        // A refused subscriber gets its goodbye if its socket takes it now, and no more of this node's time.
+        if over || subscriber.closing || self.is_too_slow(&subscriber) {
             self.close(slot, subscriber);
             return 1;
         }
         // The socket took everything at once: it will not say that it is writable, since it never ceased to be.
         let has_room = subscriber.connection.outbox.len_bytes() < room;
-        self.again |= subscriber.connection.readable || (was_full && has_room);
+        self.again |= has_room && (subscriber.connection.readable || was_full);
         self.subscribers[slot as usize] = Some(subscriber);
         usize::from(work > 0)
+    }
+
+    /// Answers and news that it does not take have no bound but this one; entries stop at the outbox' limit by
+    /// themselves.
+    fn is_too_slow(&self, subscriber: &Subscriber<N::Stream>) -> bool {
+        subscriber.connection.outbox.len_bytes() > self.limits.outbox_bytes_limit + FRAME_BYTES_MAX + (1 << 20)
     }
 
     fn refuse(&mut self, subscriber: &mut Subscriber<N::Stream>, reason: &str) {
@@ -304,12 +314,13 @@ impl<N: Net> Delivery<N> {
     }
 
     fn handle_frames(&mut self, subscriber: &mut Subscriber<N::Stream>) -> Result<(), String> {
-        // Bounded by what one turn reads.
-        while subscriber
-            .connection
-            .whole_frame_bytes(FRAME_BYTES_MAX)
-            .map_err(|error| error.to_string())?
-            .is_some()
+        // Bounded by what one turn reads; and nobody is answered who does not take answers.
+        while subscriber.connection.outbox.len_bytes() < self.limits.outbox_bytes_limit
+            && subscriber
+                .connection
+                .whole_frame_bytes(FRAME_BYTES_MAX)
+                .map_err(|error| error.to_string())?
+                .is_some()
         {
             let unread = subscriber.connection.inbox.unread();
             let Some((frame, consumed)) = split_frame(unread).map_err(|error| error.to_string())? else {
@@ -422,6 +433,11 @@ impl<N: Net> Delivery<N> {
                     // Committed elsewhere, not in this node's files yet; nobody tells when.
                     self.wake_by(now_ns + NS_PER_MS);
                 }
+                Pumped::Cold { delivered } if self.reads.len() >= self.limits.cold_reads_limit => {
+                    self.counters.entries_delivered.add(delivered);
+                    work += usize::from(delivered > 0);
+                    self.wake_by(now_ns + NS_PER_MS);
+                }
                 Pumped::Cold { delivered } => {
                     self.counters.entries_delivered.add(delivered);
                     let key = self.next_key;
@@ -441,6 +457,10 @@ impl<N: Net> Delivery<N> {
                     }
                     work += 1;
                 }
+            }
+            if outbox.len_bytes() >= room {
+                // Whoever does not read holds no memory of this node's; what is dropped is read again.
+                subscription.fetched.clear();
             }
         }
         work
