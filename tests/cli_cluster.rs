@@ -301,7 +301,7 @@ fn a_publish_survives_all_nodes_killed_again_and_again_and_their_files_verify() 
 }
 
 #[test]
-fn damage_below_the_watermark_is_exit_code_4_with_file_and_position() {
+fn a_torn_tail_is_reported_and_damage_below_the_watermark_is_exit_code_4_with_file_and_position() {
     let mut cluster = TestCluster::start(1);
     publish(&cluster.servers(), "quakes", "usgs", EARTHQUAKES);
     assert_eq!(cluster.nodes[0].stop(), Some(0));
@@ -316,7 +316,14 @@ fn damage_below_the_watermark_is_exit_code_4_with_file_and_position() {
 
     let segment = good["segments"][0]["file"].as_str().unwrap().to_owned();
     let mut bytes = fs::read(&segment).unwrap();
-    let at = good["segments"][0]["end_position"].as_u64().unwrap() as usize / 2;
+    let end = good["segments"][0]["end_position"].as_u64().unwrap() as usize;
+    bytes[end..end + 100].fill(0x55);
+    fs::write(&segment, &bytes).unwrap();
+    let torn = run(&[&verify[..], &["--json"]].concat()).expect_code(0).json();
+    assert_eq!((&torn["ok"], &torn["torn_tail"]["position"]), (&json!(true), &json!(end)));
+    assert_eq!(torn["log_checksum"], good["log_checksum"]);
+
+    let at = end / 2;
     bytes[at] ^= 1;
     fs::write(&segment, &bytes).unwrap();
     let broken = run(&[&verify[..], &["--json"]].concat()).expect_code(4);

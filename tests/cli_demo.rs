@@ -3,6 +3,7 @@
 mod cluster;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use cluster::{TERCET, run};
@@ -47,6 +48,7 @@ fn dev_runs_a_cluster_until_it_is_interrupted_and_keeps_its_directory() {
     for (round, expected) in [(1, "1\n"), (2, "1\n2\n")] {
         let mut dev = Command::new(TERCET)
             .args(["dev", "--base-port", &base, "--data-dir", data_dir.to_str().unwrap()])
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -68,8 +70,9 @@ fn dev_runs_a_cluster_until_it_is_interrupted_and_keeps_its_directory() {
         let second = run(&["dev", "--base-port", &base]).expect_code(2);
         assert!(second.stderr.contains("in use"), "{}", second.stderr);
 
-        let pid = rustix::process::Pid::from_raw(dev.id() as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        // As Ctrl-C on a terminal does it: to the whole group.
+        let group = rustix::process::Pid::from_raw(dev.id() as i32).unwrap();
+        rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
         assert_eq!(dev.wait().unwrap().code(), Some(0));
     }
 }

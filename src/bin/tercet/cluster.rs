@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -160,6 +161,8 @@ impl NodeProcess {
         let mut command = Command::new(own);
         command.arg("node").arg("--config").arg(&self.config).arg("--die-with-parent");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // Ctrl-C on a terminal is for us alone: nodes are asked to stop once, in their turn.
+        command.process_group(0);
         let mut child = command.spawn()?;
         let stderr = child.stderr.take().ok_or_else(|| Failure::new(FAILED, "a node has no stderr"))?;
         let (sender, receiver) = channel();
