@@ -29,7 +29,11 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::refuse_arguments(&error),
     };
-    output::init_logging();
+    if let Err(line) = output::init_logging() {
+        output::note(format_args!("tercet: {line}"));
+        output::last_words();
+        return ExitCode::from(exit::USAGE);
+    }
     let outcome = match arguments.command {
         Command::Demo(options) => demo::run(&options),
         Command::Dev(options) => dev::run(&options),
@@ -42,11 +46,10 @@ fn main() -> ExitCode {
         Command::Log { command: LogCommand::Verify(options) } => log::verify(&options),
         Command::Log { command: LogCommand::Dump(options) } => log::dump(&options),
     };
-    match outcome {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("tercet: {}", failure.line);
-            ExitCode::from(failure.code)
-        }
-    }
+    let code = outcome.unwrap_or_else(|failure| {
+        output::note(format_args!("tercet: {}", failure.line));
+        ExitCode::from(failure.code)
+    });
+    output::last_words();
+    code
 }
