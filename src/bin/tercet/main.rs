@@ -25,16 +25,26 @@ use clap::Parser;
 use args::{Arguments, Command, LogCommand};
 
 fn main() -> ExitCode {
+    let code = run();
+    output::last_words();
+    code
+}
+
+fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return exit::refuse_arguments(&error),
     };
-    if let Err(line) = output::init_logging() {
-        output::note(format_args!("tercet: {line}"));
-        output::last_words();
-        return ExitCode::from(exit::USAGE);
-    }
-    let outcome = match arguments.command {
+    let ended =
+        output::init_logging().map_err(exit::Failure::usage).and_then(|()| carry_out(arguments.command));
+    ended.unwrap_or_else(|failure| {
+        output::note(format_args!("tercet: {}", failure.line));
+        ExitCode::from(failure.code)
+    })
+}
+
+fn carry_out(command: Command) -> exit::Outcome {
+    match command {
         Command::Demo(options) => demo::run(&options),
         Command::Dev(options) => dev::run(&options),
         Command::Format(options) => format::run(&options),
@@ -45,11 +55,5 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Log { command: LogCommand::Verify(options) } => log::verify(&options),
         Command::Log { command: LogCommand::Dump(options) } => log::dump(&options),
-    };
-    let code = outcome.unwrap_or_else(|failure| {
-        output::note(format_args!("tercet: {}", failure.line));
-        ExitCode::from(failure.code)
-    });
-    output::last_words();
-    code
+    }
 }
