@@ -223,3 +223,46 @@ fn cluster_incarnation(cluster: &RawCluster, node: usize) -> Incarnation {
     let dir = &cluster.nodes[node].settings.data_dir;
     tercet::log::Identity::read(&tercet::log::RealDisk, dir).expect("an identity").incarnation
 }
+
+#[test]
+fn who_asks_and_never_reads_is_held_up_and_costs_nobody_else_anything() {
+    let cluster = start_cluster(1, mode(), &free_ports(2));
+    wait_leader(&cluster);
+    for purpose in [Purpose::Subscriber, Purpose::Control] {
+        let mut stream = TcpStream::connect(cluster.nodes[0].client).expect("connects");
+        stream.write_all(&hello_bytes(purpose)).expect("writes");
+        stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+        let mut pings = Vec::new();
+        for request_id in 0..2_000 {
+            ClientMessage::Ping { request_id }.encode(GroupId(0), &mut pings);
+        }
+        // The node stops reading (or closes) once its answers are not taken; buffers of the system hold some more.
+        let limit = 128 << 20;
+        let mut sent = 0;
+        while sent < limit && stream.write_all(&pings).is_ok() {
+            sent += pings.len();
+        }
+        assert!(
+            sent < limit,
+            "{purpose:?}: the node took in {sent} bytes of questions whose answers nobody reads"
+        );
+    }
+    publish_works(&cluster, 1);
+    cluster.shut_down();
+}
+
+#[test]
+fn half_open_connections_keep_nobody_out() {
+    let cluster = start_cluster(3, mode(), &free_ports(6));
+    wait_leader(&cluster);
+    let mut held = Vec::new();
+    for _ in 0..400 {
+        for node in &cluster.nodes {
+            held.push(TcpStream::connect(node.client).expect("connects"));
+        }
+    }
+    publish_works(&cluster, 1);
+    drop(held);
+    cluster.wait_equal(Offset(1), Duration::from_secs(20));
+    cluster.shut_down();
+}

@@ -113,3 +113,24 @@ fn a_restarted_cluster_remembers_events_and_producers() {
     cluster.wait_equal(Offset(300), LIMIT);
     cluster.shut_down();
 }
+
+#[test]
+fn a_hard_state_that_is_older_than_the_log_is_refused() {
+    let ports = free_ports(2);
+    let mut cluster = start_cluster(1, ThreadingMode::Shared, &ports);
+    leader_of(&cluster);
+    let node = cluster.nodes.remove(0);
+    assert_eq!(node.running.shut_down(), None);
+    let path = node.settings.data_dir.join("hard_state");
+    let forgotten = tercet::log::StoredHardState::default();
+    let mut bytes = std::fs::read(&path).expect("reads");
+    let half = bytes.len() / 2;
+    for (slot, number) in [(0, 1_000), (half, 1_001)] {
+        let encoded = forgotten.encode(number);
+        bytes[slot..slot + encoded.len()].copy_from_slice(&encoded);
+    }
+    std::fs::write(&path, bytes).expect("writes");
+    let Err(error) = tercet::node::RunningNode::start(&node.settings) else { panic!("it starts") };
+    assert_eq!(error.exit_code(), 4, "{error}");
+    assert!(error.to_string().contains("hard_state"), "{error}");
+}
