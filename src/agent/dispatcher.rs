@@ -195,8 +195,14 @@ impl<N: Net> Dispatcher<N> {
         };
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
-        self.clients[slot as usize] =
-            Some(Client { connection, generation, runs: Vec::new(), closing: false, publisher, in_flight_events: 0 });
+        self.clients[slot as usize] = Some(Client {
+            connection,
+            generation,
+            runs: Vec::new(),
+            closing: false,
+            publisher,
+            in_flight_events: 0,
+        });
         self.counters.clients_accepted.increment();
         self.active.push(slot);
     }

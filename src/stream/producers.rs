@@ -8,7 +8,7 @@ use crate::entry::{EntryError, EntryHeader, EntryKind, EntryView, EventsView};
 use super::groups::{Groups, each_event};
 use super::marks::Marks;
 use super::overlay::{Overlay, Pending};
-use super::table::{OpenOutcome, Producer, Table};
+use super::table::{OpenOutcome, Table};
 
 /// What the leader does with an event that a client offers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -294,7 +294,8 @@ impl<N: Net> Delivery<N> {
     /// Answers and news that it does not take have no bound but this one; entries stop at the outbox' limit by
     /// themselves.
     fn is_too_slow(&self, subscriber: &Subscriber<N::Stream>) -> bool {
-        subscriber.connection.outbox.len_bytes() > self.limits.outbox_bytes_limit + FRAME_BYTES_MAX + (1 << 20)
+        subscriber.connection.outbox.len_bytes()
+            > self.limits.outbox_bytes_limit + FRAME_BYTES_MAX + (1 << 20)
     }
 
     fn refuse(&mut self, subscriber: &mut Subscriber<N::Stream>, reason: &str) {
