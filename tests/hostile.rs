@@ -16,6 +16,15 @@ use tercet::protocol::client::{ClientHello, ClientMessage, NodeRole, Purpose};
 use tercet::protocol::frame::{ProtocolOffer, RefuseCode, split_frame};
 use tercet::protocol::peer::{PeerFrame, PeerHello, PeerHelloReply, decode_peer_frame};
 
+/// The same suite runs in both threading modes: the test binary's name says which.
+fn mode() -> ThreadingMode {
+    if env!("CARGO_CRATE_NAME").ends_with("_dedicated") {
+        ThreadingMode::Dedicated
+    } else {
+        ThreadingMode::Shared
+    }
+}
+
 fn counter(cluster: &RawCluster, node: usize, name: &str) -> u64 {
     let counters = cluster.nodes[node].status().counters;
     counters.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no counter {name}")).1
@@ -67,7 +76,7 @@ fn wait_leader(cluster: &RawCluster) {
 
 #[test]
 fn strangers_are_closed_and_counted_and_nothing_else_changes() {
-    let cluster = start_cluster(3, ThreadingMode::Shared, &free_ports(6));
+    let cluster = start_cluster(3, mode(), &free_ports(6));
     wait_leader(&cluster);
     publish_works(&cluster, 1);
     let client = cluster.nodes[0].client;
@@ -99,7 +108,7 @@ fn strangers_are_closed_and_counted_and_nothing_else_changes() {
 
 #[test]
 fn half_open_connections_and_truncated_hellos_are_closed_in_time() {
-    let cluster = start_cluster(1, ThreadingMode::Shared, &free_ports(2));
+    let cluster = start_cluster(1, mode(), &free_ports(2));
     wait_leader(&cluster);
     let addresses = [cluster.nodes[0].client, cluster.nodes[0].settings.own().peer];
     for address in addresses {
@@ -117,7 +126,7 @@ fn half_open_connections_and_truncated_hellos_are_closed_in_time() {
 
 #[test]
 fn impossible_frames_after_a_good_hello_end_the_connection_alone() {
-    let cluster = start_cluster(1, ThreadingMode::Shared, &free_ports(2));
+    let cluster = start_cluster(1, mode(), &free_ports(2));
     wait_leader(&cluster);
     let client = cluster.nodes[0].client;
     let huge = u32::MAX.to_le_bytes();
@@ -162,7 +171,7 @@ fn peer_reply(address: SocketAddr, hello: &PeerHello) -> Option<RefuseCode> {
 
 #[test]
 fn pitfalls_47_and_48_other_clusters_and_reformatted_peers_are_refused() {
-    let cluster = start_cluster(3, ThreadingMode::Shared, &free_ports(6));
+    let cluster = start_cluster(3, mode(), &free_ports(6));
     wait_leader(&cluster);
     let settings = &cluster.nodes[0].settings;
     let address = settings.own().peer;
@@ -194,7 +203,7 @@ fn pitfalls_47_and_48_other_clusters_and_reformatted_peers_are_refused() {
 
 #[test]
 fn a_node_set_to_another_durability_is_refused() {
-    let cluster = start_cluster(3, ThreadingMode::Shared, &free_ports(6));
+    let cluster = start_cluster(3, mode(), &free_ports(6));
     let settings = &cluster.nodes[0].settings;
     let hello = PeerHello {
         offer: ProtocolOffer::OURS,

@@ -28,6 +28,9 @@ pub enum BootError {
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Stored state contradicts itself: something was lost or damaged.
+    #[error("{0}")]
+    Damaged(String),
     /// The log holds what this build cannot use.
     #[error("{0}")]
     Unusable(String),
@@ -103,6 +106,17 @@ pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Bo
         .configuration
         .take()
         .ok_or_else(|| unusable("the log does not begin with a configuration"))?;
+    if recovered.hard_state.term < recovered.last.term {
+        // Entries are only ever written behind the hard state of their term, so its newest copy is gone: this node may
+        // have voted and forgotten it.
+        return Err(BootError::Damaged(format!(
+            "{}: hard_state knows of term {}, but the log of term {}; the newest hard state is damaged, so this node \
+             may have cast a vote that it does not remember: do not start it; replace it by a freshly formatted node",
+            data_dir.display(),
+            recovered.hard_state.term,
+            recovered.last.term
+        )));
+    }
     let cut = recovered.report.cut.as_ref().map(ToString::to_string);
     let identity = recovered.identity;
     let start = start_of(recovered, rebuild, configuration).map_err(|what| unusable(&what))?;

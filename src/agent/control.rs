@@ -105,7 +105,6 @@ impl Control {
     pub fn fail(&self, fatal: Fatal) {
         let mut slot = self.0.fatal.lock();
         if slot.is_none() {
-            tracing::error!("{}", fatal.line());
             *slot = Some(fatal);
         }
         drop(slot);

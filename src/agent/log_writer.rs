@@ -156,6 +156,13 @@ impl<D: Disk> LogWriter<D> {
         let mut hard_state = None;
         let (mut commands, mut bytes) = (0, 0);
         while commands < COMMANDS_LIMIT && bytes < BYTES_LIMIT {
+            // Hard state is durable before entries behind it may be: an entry of a term that a restart does not know
+            // of must never be found in the log.
+            if hard_state.is_some()
+                && !matches!(self.rings.from_batcher.peek(), Some(LogCommand::HardState { .. }))
+            {
+                break;
+            }
             let Some(command) = self.rings.from_batcher.pop() else { break };
             commands += 1;
             match command {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::path::Path;
 
-use super::disk::{Disk, DiskError, DiskFile};
+use super::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use super::error::LogError;
 use crate::base::bytes::{ByteReader, ByteWriter, ShortInput};
 use crate::base::checksum::crc32;
@@ -208,7 +208,14 @@ impl<F: DiskFile> HardStateFile<F> {
         path: &Path,
         write: bool,
     ) -> Result<(Self, StoredHardState), LogError> {
-        let file = disk.open(path, write)?;
+        let file = match disk.open(path, write) {
+            Err(error) if error.kind() == DiskErrorKind::NotFound => {
+                let what = "is missing: this node may have cast a vote that it does not remember; do not start it, \
+                            replace it by a freshly formatted node";
+                return Err(LogError::HardState { file: path.to_owned(), what: what.to_owned() });
+            }
+            opened => opened?,
+        };
         if write {
             file.sync_data()?;
             file.drop_cache(0, 2 * BLOCK_BYTES);

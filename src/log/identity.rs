@@ -132,7 +132,7 @@ impl Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// Something is in it.
-    #[error("{} is not empty: it holds {}", dir.display(), names.join(", "))]
+    #[error("{} is not empty: it holds {}; name a new or empty directory", dir.display(), names.join(", "))]
     NotEmpty {
         /// The directory.
         dir: PathBuf,

@@ -274,7 +274,9 @@ impl<D: Disk> LogStore<D> {
     /// Final.
     pub fn write_hard_state(&mut self, state: &StoredHardState) -> Result<(), LogError> {
         self.check()?;
-        let written = self.hard_state.write(state);
+        // Both slots, one after the other: a slot that rots later never holds the only copy of a vote, and a slot that
+        // is torn by a crash now belongs to a state on which nothing depends yet.
+        let written = self.hard_state.write(state).and_then(|()| self.hard_state.write(state));
         written.map_err(|error| self.fail_sync(error))
     }
 

@@ -27,6 +27,9 @@ pub enum NodeError {
     /// The directory belongs to another node or cluster.
     #[error("{0}")]
     Mismatch(String),
+    /// Stored state contradicts itself.
+    #[error("{0}")]
+    Damaged(String),
     /// The log does not begin with a configuration, or holds something that this build does not know.
     #[error("{0}")]
     Unusable(String),
@@ -36,6 +39,7 @@ impl From<BootError> for NodeError {
     fn from(error: BootError) -> Self {
         match error {
             BootError::Log(error) => Self::Log(error),
+            BootError::Damaged(what) => Self::Damaged(what),
             BootError::Unusable(what) => Self::Unusable(what),
         }
     }
@@ -53,6 +57,7 @@ impl NodeError {
                 DiskErrorKind::Locked | DiskErrorKind::NotFound => 2,
                 _ => 6,
             },
+            Self::Damaged(_) => 4,
             Self::Log(LogError::Poisoned(_)) => 6,
             _ => 2,
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tercet::base::ids::NodeId;
-use tercet::config::{NodeAddresses, Settings};
+use tercet::config::{NodeAddresses, Settings, ThreadingMode};
 
 /// Longer than anything here should take on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -288,6 +288,12 @@ impl TestCluster {
             .map(|own| {
                 let data_dir = dir.path().join(format!("node-{}", own.id));
                 let mut settings = Settings::with_defaults("test", own.id, data_dir.clone(), &addresses);
+                // The same suite runs in both threading modes: the test binary's name says which.
+                settings.threads.mode = if env!("CARGO_CRATE_NAME").ends_with("_dedicated") {
+                    ThreadingMode::Dedicated
+                } else {
+                    ThreadingMode::Shared
+                };
                 settings.log.segment_bytes = 8 << 20;
                 let config = dir.path().join(format!("node-{}.toml", own.id));
                 fs::write(&config, settings.render()).expect("a writable directory");

@@ -26,6 +26,16 @@ pub(super) enum Stage {
     AwaitClientHello,
 }
 
+impl Stage {
+    /// Somebody connected to this port and has said nothing yet.
+    pub(super) const fn is_stranger_on(&self, port: Port) -> bool {
+        match port {
+            Port::Peer => matches!(self, Self::AwaitPeerHello),
+            Port::Client => matches!(self, Self::AwaitClientHello),
+        }
+    }
+}
+
 /// One connection that is nobody's yet.
 pub(super) struct Handshake<S> {
     /// `None` once the socket was handed on.
@@ -394,7 +404,7 @@ impl<N: Net> Conductor<N> {
     }
 
     /// Ends a handshake. A dial that did not come through is tried again later.
-    fn close(&mut self, mut handshake: Handshake<N::Stream>) -> usize {
+    pub(super) fn close(&mut self, mut handshake: Handshake<N::Stream>) -> usize {
         if let Some(mut connection) = handshake.connection.take() {
             let _ = self.net.deregister(&mut connection.stream);
             connection.stream.shutdown();

@@ -49,7 +49,7 @@ pub struct ConductorSettings {
     pub peers: Vec<(NodeId, SocketAddr)>,
     /// Open client connections at most.
     pub connections_limit: usize,
-    /// Unfinished handshakes at most; further connections wait in the system's backlog.
+    /// Connections on each port that have not said hello yet, at most; beyond it the oldest is closed.
     pub handshakes_limit: usize,
     /// A handshake takes at most this long.
     pub handshake_timeout_ns: u64,
@@ -228,11 +228,7 @@ impl<N: Net> Conductor<N> {
         }
         let mut work = 0;
         while work < ACCEPT_LIMIT {
-            if self.open_handshakes() >= self.settings.handshakes_limit {
-                self.accept_again_ns = Some(self.now_ns + 10 * NS_PER_MS);
-                self.listeners[place].1 = false;
-                break;
-            }
+            self.make_room(port);
             match self.net.accept(&mut self.listeners[place].0) {
                 Ok((stream, _address)) => {
                     work += 1;
@@ -253,7 +249,27 @@ impl<N: Net> Conductor<N> {
         work
     }
 
-    fn open_handshakes(&self) -> usize {
-        self.handshakes.iter().flatten().count()
+    /// Half-open connections keep nobody out: each port has its own places, and when they are taken the oldest
+    /// stranger goes. Whoever means it says hello at once.
+    fn make_room(&mut self, port: Port) {
+        let waiting = |handshake: &Handshake<N::Stream>| handshake.stage.is_stranger_on(port);
+        let strangers = self.handshakes.iter().enumerate().filter_map(|(slot, handshake)| {
+            handshake
+                .as_ref()
+                .filter(|handshake| waiting(handshake))
+                .map(|handshake| (handshake.deadline_ns, slot))
+        });
+        let (mut count, mut oldest) = (0, None);
+        for stranger in strangers {
+            count += 1;
+            oldest = Some(oldest.map_or(stranger, |found: (u64, usize)| found.min(stranger)));
+        }
+        if count >= self.settings.handshakes_limit
+            && let Some((_, slot)) = oldest
+            && let Some(handshake) = self.handshakes[slot].take()
+        {
+            self.counters.timed_out.increment();
+            self.close(handshake);
+        }
     }
 }

@@ -127,7 +127,7 @@ pub struct PublishOptions {
     #[arg(long, value_parser = parse_rate)]
     pub rate: Option<f64>,
     /// Give up when nothing is acknowledged for this long
-    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, default_value = "30s", value_parser = parse_timeout)]
     pub timeout: Duration,
     /// Gets a line `sequence offset` for each acknowledgement
     #[arg(long)]
@@ -226,6 +226,11 @@ pub struct LogOptions {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     parse_duration_ns(text).map(Duration::from_nanos).map_err(|error| error.to_string())
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = parse_duration(text)?;
+    if timeout < Duration::from_millis(1) { Err("give it at least 1ms".to_owned()) } else { Ok(timeout) }
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {

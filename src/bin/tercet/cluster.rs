@@ -198,10 +198,11 @@ impl NodeProcess {
         self.child.as_ref().map(Child::id)
     }
 
-    /// True once the process has ended by itself.
-    pub fn has_ended(&mut self) -> Option<i32> {
+    /// How the process ended, once, if it ended by itself.
+    pub fn take_end(&mut self) -> Option<String> {
         let status = self.child.as_mut()?.try_wait().ok().flatten()?;
-        Some(status.code().unwrap_or(-1))
+        self.child = None;
+        Some(status.to_string())
     }
 
     /// Sends a signal.
@@ -242,7 +243,9 @@ fn follow(
     last_line: &Mutex<String>,
 ) {
     let mut file = log.and_then(|log| File::options().create(true).append(true).open(log).ok());
-    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+    // Read as bytes: a line that is no text must not make this end of the pipe go away.
+    for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line).into_owned();
         if line == "node is ready" {
             let _ = ready.send(());
         }
@@ -251,7 +254,7 @@ fn follow(
             use std::io::Write;
             let _ = writeln!(file, "{line}");
         } else if log.is_none() {
-            eprintln!("node {id}: {line}");
+            crate::output::note(format_args!("node {id}: {line}"));
         }
     }
 }

@@ -45,15 +45,22 @@ pub fn run(options: &DevOptions) -> Outcome {
     cluster.wait_ready(Duration::from_secs(10))?;
     let servers: Vec<_> = cluster.nodes.iter().map(|node| node.client).collect();
     wait_leader(&servers, Duration::from_secs(10))?;
-    println!("cluster is ready: {} (data in {})", cluster.servers(), dir.display());
+    crate::output::say(format_args!(
+        "cluster is ready: {} (data in {})\n",
+        cluster.servers(),
+        dir.display()
+    ))?;
     loop {
         if signals.pending().next().is_some() {
             break;
         }
         for node in &mut cluster.nodes {
-            if let Some(code) = node.has_ended() {
-                return Err(Failure::new(FAILED, format!("node {} ended with exit code {code}", node.id)));
+            if let Some(how) = node.take_end() {
+                crate::output::note(format_args!("node {} ended: {how}; the others go on", node.id));
             }
+        }
+        if cluster.nodes.iter().all(|node| node.pid().is_none()) {
+            return Err(Failure::new(FAILED, "every node has ended; see above"));
         }
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -37,7 +37,7 @@ pub fn refuse_arguments(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
     }
-    eprintln!("tercet: {}; see --help", one_line(&error.render().to_string()));
+    crate::output::note(format_args!("tercet: {}; see --help", one_line(&error.render().to_string())));
     ExitCode::from(USAGE)
 }
 

@@ -9,12 +9,12 @@ use crate::exit::Outcome;
 pub fn run(options: &NodeOptions) -> Outcome {
     let settings = crate::node::settings(options)?;
     let formatted = tercet::node::format(&settings)?;
-    println!(
-        "formatted {} for node {} of cluster {} (incarnation {})",
+    crate::output::say(format_args!(
+        "formatted {} for node {} of cluster {} (incarnation {})\n",
         formatted.data_dir.display(),
         formatted.node_id,
         formatted.cluster_id,
         formatted.incarnation
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -41,6 +41,8 @@ impl Interrupt {
             }
             std::thread::spawn(move || {
                 std::thread::sleep(grace);
+                crate::output::note("tercet: interrupted while waiting for a node or a leader");
+                crate::output::last_words();
                 leave();
             });
             if signals.forever().next().is_some() {

@@ -25,12 +25,26 @@ use clap::Parser;
 use args::{Arguments, Command, LogCommand};
 
 fn main() -> ExitCode {
+    let code = run();
+    output::last_words();
+    code
+}
+
+fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return exit::refuse_arguments(&error),
     };
-    output::init_logging();
-    let outcome = match arguments.command {
+    let ended =
+        output::init_logging().map_err(exit::Failure::usage).and_then(|()| carry_out(arguments.command));
+    ended.unwrap_or_else(|failure| {
+        output::note(format_args!("tercet: {}", failure.line));
+        ExitCode::from(failure.code)
+    })
+}
+
+fn carry_out(command: Command) -> exit::Outcome {
+    match command {
         Command::Demo(options) => demo::run(&options),
         Command::Dev(options) => dev::run(&options),
         Command::Format(options) => format::run(&options),
@@ -41,12 +55,5 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Log { command: LogCommand::Verify(options) } => log::verify(&options),
         Command::Log { command: LogCommand::Dump(options) } => log::dump(&options),
-    };
-    match outcome {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("tercet: {}", failure.line);
-            ExitCode::from(failure.code)
-        }
     }
 }

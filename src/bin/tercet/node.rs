@@ -46,7 +46,7 @@ pub fn run(options: &NodeOptions) -> Outcome {
         std::thread::sleep(Duration::from_millis(1));
     }
     if !node.is_ending() {
-        eprintln!("node is ready");
+        crate::output::note("node is ready");
     }
     loop {
         if signals.pending().next().is_some() || node.is_ending() {
@@ -57,7 +57,7 @@ pub fn run(options: &NodeOptions) -> Outcome {
     // A second signal does not wait for the drain.
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
-            eprintln!("tercet: interrupted again; leaving without waiting for what is in flight");
+            crate::output::note("tercet: interrupted again; leaving without waiting for what is in flight");
             std::process::exit(i32::from(INTERRUPTED));
         }
     });

@@ -27,7 +27,7 @@ pub fn run(options: &StatusOptions) -> Outcome {
         let nodes: Vec<Value> = rows.iter().map(to_json).collect();
         output::print_json(&json!({ "nodes": nodes }))?;
     } else {
-        print!("{}", to_table(&rows));
+        crate::output::say(to_table(&rows))?;
     }
     if answered == 0 {
         return Err(Failure::new(UNAVAILABLE, format!("none of {} nodes answered", rows.len())));

@@ -51,13 +51,13 @@ pub fn run(options: &BenchOptions) -> Outcome {
     let plan = Plan { start, warmup: options.warmup, duration: options.duration, drain: PATIENCE, pace };
     let (measured, costs, own_cpu_s) = load(publishers, options, plan, &nodes, &interrupt)?;
     for error in measured.iter().filter_map(|measured| measured.failure.as_ref()) {
-        eprintln!("tercet: a connection ended: {error}");
+        crate::output::note(format_args!("tercet: a connection ended: {error}"));
     }
     let report = Report::new(options, &measured, costs, own_cpu_s);
     if options.json {
         output::print_json(&report.to_json())?;
     } else {
-        print!("{}", report.to_text());
+        crate::output::say(report.to_text())?;
     }
     match report.verdict() {
         Ok(()) => Ok(ExitCode::SUCCESS),

@@ -28,7 +28,7 @@ pub fn run(options: &DemoOptions) -> Outcome {
     let interrupt = Interrupt::install(GRACE)?;
     let dir = tempfile::Builder::new().prefix("tercet-demo-").disable_cleanup(options.keep).tempdir()?;
     if options.keep {
-        eprintln!("everything stays in {}", dir.path().display());
+        crate::output::note(format_args!("everything stays in {}", dir.path().display()));
     }
     let mut report = Report::default();
     Demo::start(dir.path(), options.load, &interrupt, &mut report).and_then(Demo::run)?;
@@ -41,7 +41,7 @@ pub fn run(options: &DemoOptions) -> Outcome {
     if options.json {
         output::print_json(&report.to_json())?;
     } else {
-        print!("{}", report.to_text(elapsed));
+        crate::output::say(report.to_text(elapsed))?;
     }
     let broken = report.broken();
     if broken.is_empty() {

@@ -354,7 +354,7 @@ impl<'a> Demo<'a> {
 }
 
 fn say(step: usize, what: &str) {
-    eprintln!("[{step}/{STEPS}] {what}");
+    crate::output::note(format_args!("[{step}/{STEPS}] {what}"));
 }
 
 /// Who leads now, in the words of a majority's newest term.

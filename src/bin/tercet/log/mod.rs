@@ -25,7 +25,7 @@ pub fn verify(options: &LogOptions) -> Outcome {
             if options.json {
                 output::print_json(&to_json(&report))?;
             } else {
-                print!("{}", report::to_text(&options.data_dir, &report));
+                crate::output::say(report::to_text(&options.data_dir, &report))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -51,7 +51,7 @@ pub fn dump(options: &LogOptions) -> Outcome {
     let report = checked.map_err(|error| error.into_failure(&options.data_dir))?;
     if let Some(cut) = &report.recovery.cut {
         // On stderr: stdout holds entries and nothing else.
-        eprintln!("tercet: torn tail above the watermark: {cut}");
+        crate::output::note(format_args!("tercet: torn tail above the watermark: {cut}"));
     }
     io::stdout().flush()?;
     Ok(ExitCode::SUCCESS)

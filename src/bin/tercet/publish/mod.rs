@@ -58,7 +58,7 @@ pub fn run(options: &PublishOptions) -> Outcome {
     if options.json {
         output::print_json(&tally.to_json())?;
     } else {
-        println!("{}", tally.to_line());
+        crate::output::say(format_args!("{}\n", tally.to_line()))?;
     }
     outcome.map(|()| ExitCode::SUCCESS)
 }

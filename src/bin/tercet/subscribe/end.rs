@@ -34,11 +34,11 @@ impl End {
         loop {
             match query_commit(servers, false, NODE_LIMIT) {
                 Ok(known) => {
-                    eprintln!(
+                    crate::output::note(format_args!(
                         "tercet: no leader within {LEADER_LIMIT:?}; ending at offset {}, which is what this node \
                          itself knows to be committed",
                         known.last_offset
-                    );
+                    ));
                     return Ok(Self { offset: known.last_offset });
                 }
                 Err(error) if begun.elapsed() >= patience.min(3 * LEADER_LIMIT) => return Err(error.into()),

@@ -36,6 +36,7 @@ pub fn run(options: &SubscribeOptions) -> Outcome {
     }
     // Asked before the subscription begins: 'as of now' is the moment of the command.
     let end = if options.until_end { Some(End::find(&servers, PATIENCE)?) } else { None };
+    interrupt.check()?;
     let mut subscriber = Subscriber::open(client, wish)?;
     interrupt.wakes(subscriber.waker());
     let out = BufWriter::with_capacity(STDOUT_BYTES, io::stdout().lock());
