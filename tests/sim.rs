@@ -71,5 +71,5 @@ fn the_same_seed_gives_the_same_trace() {
 #[test]
 fn replay() {
     let Some(seed) = std::env::var("TERCET_SIM_SEED").ok().and_then(|text| text.parse().ok()) else { return };
-    println!("{}", line(&run_checked(seed, Options::default())));
+    println!("{}", line(&run_checked(seed, Options { narrate: true, ..Options::default() })));
 }

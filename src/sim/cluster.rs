@@ -1,6 +1,7 @@
 //! Nodes, clients, network and adversary in one discrete-event loop: time jumps to whatever is next, everything that is
 //! due then runs, and the invariants look on.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::faults::{Adversary, fault};
@@ -12,6 +13,7 @@ use super::workload::{Fact, Publisher, PublisherPlan, Subscriber};
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{LogIndex, NodeId};
 use crate::base::prng::Prng;
+use crate::base::units::show_ns;
 use crate::entry::Durability;
 use crate::log::LogError;
 use crate::raft::LogView;
@@ -41,6 +43,9 @@ pub struct Cluster {
     pub book: Book,
     /// Acknowledgements so far.
     pub acknowledgements: u64,
+    /// Tells on stderr what happens, node by node.
+    pub narrate: bool,
+    told: BTreeMap<NodeId, String>,
     steps_at_this_time: u64,
 }
 
@@ -80,6 +85,8 @@ impl Cluster {
             adversary,
             book,
             acknowledgements: 0,
+            narrate: false,
+            told: BTreeMap::new(),
             steps_at_this_time: 0,
             shape,
         }
@@ -163,6 +170,9 @@ impl Cluster {
         }
         for place in 0..self.nodes.len() {
             self.step_node(place, now_ns)?;
+            if self.narrate {
+                self.tell(place);
+            }
         }
         self.step_clients(now_ns)
     }
@@ -182,7 +192,7 @@ impl Cluster {
         let outcome = node.run(now_ns, &self.shape);
         self.look_at(place)?;
         self.hear_answers(place)?;
-        if outcome? == Outcome::DiskFailed {
+        if outcome? == Outcome::DiskFailed && self.nodes[place].running.is_some() {
             self.disk_failed(place, now_ns);
         }
         Ok(())
@@ -239,13 +249,46 @@ impl Cluster {
         self.book.observe(&view)
     }
 
+    /// Tells what has changed with a node.
+    fn tell(&mut self, place: usize) {
+        let node = &self.nodes[place];
+        let state = match &node.running {
+            None => "down".to_owned(),
+            Some(running) => {
+                let raft = running.batcher.raft();
+                format!(
+                    "life {} {:?} of term {} under {:?}, last {:?}, flushed {}, committed {}, claims {:?}",
+                    node.life,
+                    raft.role(),
+                    raft.term(),
+                    raft.leader(),
+                    raft.last_id(),
+                    running.writer.store().flushed_index(),
+                    raft.commit_index(),
+                    raft.claimed_tail(),
+                )
+            }
+        };
+        let now_ns = self.now_ns();
+        let id = self.nodes[place].id;
+        if self.told.get(&id) != Some(&state) {
+            eprintln!("{:>14} node {id}: {state}", show_ns(now_ns));
+            self.told.insert(id, state);
+        }
+    }
+
     /// Shows the answers that the node has just sent.
     fn hear_answers(&mut self, place: usize) -> Result<(), Violation> {
         let taps = self.world.borrow_mut().take_taps();
         let Some(running) = &self.nodes[place].running else { return Ok(()) };
         let flushed: LogIndex = running.writer.store().flushed_index();
+        let mut voted = false;
         for tap in taps {
-            self.book.answered(NodeId(tap.from), NodeId(tap.to), &tap.frame, flushed)?;
+            voted |= self.book.answered(NodeId(tap.from), NodeId(tap.to), &tap.frame, flushed)?;
+        }
+        if voted {
+            let now_ns = self.now_ns();
+            self.adversary.after_vote(now_ns, &mut self.nodes[place]);
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ pub mod fault {
     pub const POWER_LOSS_MID_WRITE: &str = "power_loss_mid_write";
     /// A write or a flush fails; the node gives up.
     pub const DISK_ERROR: &str = "disk_error";
+    /// A node dies right after it granted its vote.
+    pub const DEATH_AFTER_VOTE: &str = "death_after_vote";
     /// A node is started again.
     pub const RESTART: &str = "restart";
     /// A node takes no turns for a while.
@@ -50,6 +52,7 @@ pub mod fault {
         KILL,
         POWER_LOSS_MID_WRITE,
         DISK_ERROR,
+        DEATH_AFTER_VOTE,
         RESTART,
         PAUSE,
         SLOW_DISK,
@@ -241,10 +244,21 @@ impl Adversary {
         }
     }
 
+    /// A node has just granted its vote: now and then it dies of that and is back at once, while others still ask.
+    pub fn after_vote(&mut self, now_ns: u64, node: &mut SimNode) {
+        if self.next_ns == u64::MAX || !self.prng.chance(300_000) {
+            return;
+        }
+        node.die(if self.temper.power { Death::PowerLost } else { Death::Killed });
+        node.restart_at_ns = Some(now_ns + self.prng.between(NS_PER_MS / 10, 3 * NS_PER_MS));
+        self.count(fault::DEATH_AFTER_VOTE);
+    }
+
     /// Ends a node's life; it starts again after a while.
     pub fn fell(&mut self, now_ns: u64, node: &mut SimNode, death: Death) {
         node.die(death);
-        node.restart_at_ns = Some(now_ns + self.prng.between(5 * NS_PER_MS, 1200 * NS_PER_MS));
+        let most_ns = if self.prng.chance(300_000) { 20 * NS_PER_MS } else { 1200 * NS_PER_MS };
+        node.restart_at_ns = Some(now_ns + self.prng.between(NS_PER_MS, most_ns));
     }
 
     fn pick(&mut self, hosts: &[Host]) -> Host {

@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::base::checksum::{fold64, hash64};
+use crate::base::checksum::{fold64, hash64, mix64};
 use crate::base::clock::{Clock, NS_PER_MS, NS_PER_S};
 use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::base::prng::Prng;
@@ -52,6 +52,7 @@ impl Default for NetFaults {
 
 /// Bytes that may be on their way to one side of a stream, or wait there unread, before its writer must wait.
 const SOCKET_BYTES: usize = 64 << 10;
+const YEAR_NS: u64 = 365 * 24 * 3600 * NS_PER_S;
 /// How long a stream that a cut (or a dead host) swallowed bytes of lives on before it breaks.
 const BREAK_AFTER_NS: (u64, u64) = (200 * NS_PER_MS, 3 * NS_PER_S);
 
@@ -668,7 +669,11 @@ impl Clock for SimClock {
         self.world.borrow().now_ns
     }
 
+    /// A wall clock that jumps by up to a year, both ways, every 300 ms: it must change nothing but what is shown
+    /// (PITFALLS 46).
     fn unix_ns(&self) -> u64 {
-        1_700_000_000_000_000_000 + self.world.borrow().now_ns
+        let now_ns = self.world.borrow().now_ns;
+        let jump_ns = mix64(now_ns / (300 * NS_PER_MS)) % (2 * YEAR_NS);
+        1_700_000_000 * NS_PER_S - YEAR_NS + jump_ns + now_ns
     }
 }

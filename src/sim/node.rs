@@ -2,7 +2,8 @@
 //!
 //! A *run* invokes all agents but log writer and reader until none finds anything to do. Those two have threads of their
 //! own in a real node; here each has its own turns, a drawn disk delay after something was handed to it, so that replies
-//! arrive between append and flush.
+//! arrive between append and flush. What the log writer reports takes a while longer still, so that the batcher hears of
+//! a flush after it has gone on (or has cut what was flushed), and a node can die in between.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use crate::agent::Agent;
 use crate::agent::ack_receiver::AckReceiver;
 use crate::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, TimerSettings};
 use crate::agent::boot::{BootError, Booted, boot};
+use crate::agent::commands::LogEvent;
 use crate::agent::conductor::{Conductor, ConductorSettings};
 use crate::agent::control::{Control, Fatal};
 use crate::agent::delivery::{Delivery, DeliveryLimits};
@@ -24,7 +26,7 @@ use crate::agent::log_writer::LogWriter;
 use crate::agent::peer_sender::PeerSender;
 use crate::agent::reader::Reader;
 use crate::agent::reception::Welcome;
-use crate::agent::ring::WakeHandle;
+use crate::agent::ring::{RingReceiver, RingSender, WakeHandle, ring};
 use crate::agent::rings::{NodeRings, make_rings};
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{ClusterId, GroupId, Incarnation, LogIndex, NodeId, Offset, Term};
@@ -33,7 +35,7 @@ use crate::entry::{
     BatchLimits, Configuration, Durability, Entry, Member, SealContext, encode_configuration,
 };
 use crate::log::{self, Identity, LogOptions, LogReader};
-use crate::metrics::Counters;
+use crate::metrics::{Counter, Counters};
 
 /// The only group.
 pub const GROUP: GroupId = GroupId(0);
@@ -41,6 +43,8 @@ pub const GROUP: GroupId = GroupId(0);
 pub const CLUSTER: ClusterId = ClusterId(0x7465_7263_6574);
 /// Passes over the agents in one run: more of them is a livelock.
 const PASSES_MAX: u64 = 20_000;
+/// Reports of the log writer under way at most.
+const REPORTS: usize = 256;
 
 /// What is the same for all nodes of one simulated cluster.
 #[derive(Clone, Debug)]
@@ -125,6 +129,8 @@ pub struct Running {
     pub writer: LogWriter<SimDisk>,
     reader: Reader<SimDisk>,
     counters: Counters,
+    /// Reports of the log writer that are under way, and where they go.
+    reports: (RingReceiver<LogEvent>, RingSender<LogEvent>),
 }
 
 /// Rare states that agents count, by their counters.
@@ -208,6 +214,7 @@ pub struct SimNode {
     pub disk_delay_ns: (u64, u64),
     writer_due_ns: Option<u64>,
     reader_due_ns: Option<u64>,
+    reports_due_ns: Option<u64>,
     /// Something was put into a ring (or a deadline was met) since the last run.
     fresh: bool,
     world: SharedWorld,
@@ -235,6 +242,7 @@ impl SimNode {
             disk_delay_ns: (20_000, 2 * NS_PER_MS),
             writer_due_ns: None,
             reader_due_ns: None,
+            reports_due_ns: None,
             fresh: false,
             world: Rc::clone(world),
             prng,
@@ -272,7 +280,8 @@ impl SimNode {
         self.harvest();
         self.world.borrow_mut().kill_host(self.host(), death == Death::PowerLost);
         self.running = None;
-        (self.writer_due_ns, self.reader_due_ns, self.fresh) = (None, None, false);
+        (self.writer_due_ns, self.reader_due_ns, self.reports_due_ns) = (None, None, None);
+        self.fresh = false;
         match death {
             Death::PowerLost => self.disk.restart(),
             Death::Killed => self.disk.kill(),
@@ -322,6 +331,7 @@ impl SimNode {
         };
         earlier(self.writer_due_ns);
         earlier(self.reader_due_ns);
+        earlier(self.reports_due_ns);
         earlier(running.writer.next_deadline_ns());
         if running.agents().any(Agent::is_stalled)
             || running.writer.is_stalled()
@@ -362,6 +372,12 @@ impl SimNode {
         if writer_is_due {
             let work = running.writer.do_work(now_ns, &[]);
             self.writer_due_ns = (work > 0).then_some(now_ns + delay_ns);
+            let late_ns = if self.prng.chance(500_000) { 0 } else { self.prng.below(delay_ns + 1) };
+            self.reports_due_ns.get_or_insert(now_ns + late_ns);
+        }
+        if self.reports_due_ns.is_some_and(|at| at <= now_ns) {
+            let all = hand_on_reports(&mut running.reports);
+            self.reports_due_ns = (!all).then_some(now_ns + NS_PER_MS);
         }
         if self.reader_due_ns.is_some_and(|at| at <= now_ns) {
             let work = running.reader.do_work(now_ns, &[]);
@@ -381,6 +397,15 @@ impl SimNode {
             Some(fatal) => Err(Violation::new("nodes go on", format!("node {}: {}", self.id, fatal.line()))),
         }
     }
+}
+
+/// Says whether all of them found a place.
+fn hand_on_reports((from, to): &mut (RingReceiver<LogEvent>, RingSender<LogEvent>)) -> bool {
+    while to.slots() > 0 {
+        let Some(report) = from.pop() else { return true };
+        assert!(to.push(report).is_ok(), "there was a place");
+    }
+    from.is_empty()
 }
 
 /// Invokes the agents until a whole pass finds nothing. Says how many passes it took.
@@ -454,7 +479,9 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
     let peers: Vec<NodeId> = shape.ids().filter(|peer| *peer != id).collect();
     let counters = Counters::new();
     let control = Control::new();
-    let rings: NodeRings<SimStream, _> = make_rings(&peers, |_| WakeHandle::none(), &counters);
+    let mut rings: NodeRings<SimStream, _> = make_rings(&peers, |_| WakeHandle::none(), &counters);
+    let (to_relay, reports_in) = ring(REPORTS, WakeHandle::none(), Counter::detached());
+    let reports_out = std::mem::replace(&mut rings.log_writer.to_batcher, to_relay);
     let net = |slot: u32| SimNet::new(Rc::clone(world), (id.0, slot));
     let durability = booted.start.configuration.durability;
     let welcome = Welcome {
@@ -518,6 +545,7 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
         ),
         reader: Reader::new(LogReader::new(), rings.reader),
         counters,
+        reports: (reports_in, reports_out),
         control,
     }
 }

@@ -27,11 +27,19 @@ pub struct Options {
     pub liveness_limit_ns: u64,
     /// Whether there are faults at all.
     pub faults: bool,
+    /// Tells on stderr what happens.
+    pub narrate: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: None, safety_ns: 6 * NS_PER_S, liveness_limit_ns: 30 * NS_PER_S, faults: true }
+        Self {
+            nodes: None,
+            safety_ns: 6 * NS_PER_S,
+            liveness_limit_ns: 30 * NS_PER_S,
+            faults: true,
+            narrate: false,
+        }
     }
 }
 
@@ -58,6 +66,7 @@ fn simulate(seed: u64, options: Options, report: &mut Report) -> Result<(), Viol
     let plans = draw_publishers(&mut prng, shape.nodes);
     (report.nodes, report.durability) = (shape.nodes, shape.durability.as_str());
     let mut cluster = Cluster::new(shape, &plans, &mut prng);
+    cluster.narrate = options.narrate;
     if !options.faults {
         cluster.adversary.next_ns = u64::MAX;
     }

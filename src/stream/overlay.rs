@@ -85,6 +85,12 @@ impl Overlay {
         self.created.get(name).copied()
     }
 
+    /// Name of a producer that the suffix opens for the first time. Linear in their number, which is small: a suffix
+    /// is in flight.
+    pub(super) fn created_name(&self, id: ProducerId) -> Option<&str> {
+        self.created.iter().find(|(_, created)| **created == id).map(|(name, _)| &**name)
+    }
+
     /// The producers that the suffix opens for the first time.
     pub(super) fn created(&self) -> impl Iterator<Item = &Pending> {
         self.created.values().filter_map(|id| self.get(*id))

@@ -8,7 +8,7 @@ use crate::entry::{EntryError, EntryHeader, EntryKind, EntryView, EventsView};
 use super::groups::{Groups, each_event};
 use super::marks::Marks;
 use super::overlay::{Overlay, Pending};
-use super::table::{OpenOutcome, Producer, Table};
+use super::table::{OpenOutcome, Table};
 
 /// What the leader does with an event that a client offers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -297,10 +297,14 @@ impl Producers {
         OpenError::TooMany { limit: marks.producers_max }
     }
 
-    /// Name of a committed producer, for the batch's producer section and for `subscribe`. `None` once it has expired.
+    /// Name of a producer as of the end of the log, for the batch's producer section. `None` once it has expired.
+    ///
+    /// Its opening need not be committed as far as this node knows: a new leader may have found it in its suffix.
     #[must_use]
     pub fn name_of(&self, id: ProducerId) -> Option<&str> {
-        self.live(id).map(|producer| &*producer.name)
+        self.tail_view(id)?;
+        let committed = self.table.get(id).map(|producer| &*producer.name);
+        committed.or_else(|| self.overlay.created_name(id))
     }
 
     /// Committed producers, with those that have expired but are not yet removed (the same on every node).
@@ -353,10 +357,6 @@ impl Producers {
 
     fn tail(&self) -> &Marks {
         self.overlay.marks.as_ref().unwrap_or(&self.table.marks)
-    }
-
-    fn live(&self, id: ProducerId) -> Option<&Producer> {
-        self.table.get(id).filter(|producer| self.table.marks.is_live(producer.last_active_ns))
     }
 
     /// A producer as of the end of the log; `None` when it is unknown or expired there.

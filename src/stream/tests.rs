@@ -41,6 +41,14 @@ fn a_fresh_producer_begins_at_one_and_gaps_are_refused() {
 }
 
 #[test]
+fn a_leader_knows_the_name_of_a_producer_whose_opening_it_found_uncommitted() {
+    let (desk, p) = desk_with_p();
+    let leader = desk.led_from(LogIndex(1));
+    assert_eq!(ask(&leader, p, 1, 1), Admit::Append);
+    assert_eq!(leader.name_of(p), Some("p"), "or its retries would be refused as expired");
+}
+
+#[test]
 fn pitfall_38_an_entry_is_applied_exactly_once() {
     let (mut desk, p) = desk_with_p();
     desk.batch(&row(p, 1..=3));
@@ -212,7 +220,8 @@ fn pitfall_43_a_retry_past_the_window_is_told_so_and_never_appended() {
     for sequence in [1, 3, 4] {
         assert_eq!(ask(&leader, p, 1, sequence), Admit::UnknownProducer, "sequence {sequence}");
     }
-    assert_eq!(leader.name_of(p), Some("p"), "the table changes at commit alone");
+    assert_eq!(leader.count(), 1, "the table changes at commit alone");
+    assert_eq!(leader.name_of(p), None);
     let reopened = desk.open("p");
     let mut later = desk.applied_to(committed.next());
     assert_eq!(later.would_open("p"), Ok(OpenPlan { existing: None, epoch: Epoch(1) }));

@@ -26,6 +26,9 @@ struct Args {
     /// A line for each seed on stderr.
     #[arg(long, short)]
     verbose: bool,
+    /// What happens to each node, on stderr.
+    #[arg(long)]
+    narrate: bool,
 }
 
 /// The seed at work, for the case that a panic ends the process.
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
     let mut totals = Totals::default();
     for seed in args.seed..args.seed.saturating_add(args.seeds) {
         SEED.store(seed, Ordering::Relaxed);
-        let report = run(seed, Options { nodes: args.nodes, ..Options::default() });
+        let report = run(seed, Options { nodes: args.nodes, narrate: args.narrate, ..Options::default() });
         totals.add(&report);
         if let Some(violation) = &report.violation {
             eprintln!("seed {seed}: {violation}\nreplay: tercet-sim --seeds 1 --seed {seed}");

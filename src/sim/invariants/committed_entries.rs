@@ -1,10 +1,10 @@
 //! Committed entries never change and never differ between nodes (state machine safety), and whoever leads a later
 //! term has them all (leader completeness; Raft paper, figure 3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{End, Invariant, View};
-use crate::base::ids::{EntryId, LogIndex, Term};
+use crate::base::ids::{EntryId, LogIndex, NodeId, Term};
 use crate::raft::{LogView, Role};
 
 #[derive(Default)]
@@ -13,6 +13,8 @@ pub(super) struct CommittedEntries {
     known: Vec<(Term, Term)>,
     /// Terms whose leader was looked at; a leader only appends.
     leaders: BTreeSet<Term>,
+    /// What each node had committed when it was first seen leading its newest term.
+    at_election: BTreeMap<NodeId, (Term, LogIndex)>,
 }
 
 impl CommittedEntries {
@@ -39,6 +41,25 @@ impl CommittedEntries {
     }
 }
 
+impl CommittedEntries {
+    /// A leader commits entries of older terms only along with one of its own (figure 8).
+    fn check_figure_8(&mut self, view: &View<'_>) -> Result<(), String> {
+        let (term, commit) = (view.raft.term(), view.raft.commit_index());
+        let at_election = self.at_election.entry(view.node).or_insert((term, commit));
+        if at_election.0 != term {
+            *at_election = (term, commit);
+        }
+        if commit > at_election.1 && view.raft.term_at(commit) != Some(term) {
+            return Err(format!(
+                "leader {} of term {term} committed {commit}, which is of term {:?}",
+                view.node,
+                view.raft.term_at(commit)
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Invariant for CommittedEntries {
     fn name(&self) -> &'static str {
         "committed entries"
@@ -54,6 +75,9 @@ impl Invariant for CommittedEntries {
             index = index.next();
         }
         let term = view.raft.term();
+        if view.raft.role() == Role::Leader {
+            self.check_figure_8(view)?;
+        }
         if view.raft.role() == Role::Leader && self.leaders.insert(term) {
             let last = self.known.iter().rposition(|(_, committed_in)| *committed_in < term);
             if let Some(place) = last {

@@ -148,7 +148,7 @@ impl Book {
         self.each(|invariant| invariant.observe(view))
     }
 
-    /// The frame of an answer that `from` has just sent.
+    /// The frame of an answer that `from` has just sent. Says whether it grants a vote.
     ///
     /// # Errors
     /// The first invariant that does not hold.
@@ -158,11 +158,12 @@ impl Book {
         to: NodeId,
         frame: &[u8],
         flushed: LogIndex,
-    ) -> Result<(), Violation> {
+    ) -> Result<bool, Violation> {
         let split = crate::protocol::frame::split_frame(frame);
-        let Ok(Some((frame, _))) = split else { return Ok(()) };
-        let Ok(PeerFrame::Raft { message, .. }) = decode_peer_frame(frame) else { return Ok(()) };
-        self.each(|invariant| invariant.answered(&Answer { from, to, message: &message, flushed }))
+        let Ok(Some((frame, _))) = split else { return Ok(false) };
+        let Ok(PeerFrame::Raft { message, .. }) = decode_peer_frame(frame) else { return Ok(false) };
+        self.each(|invariant| invariant.answered(&Answer { from, to, message: &message, flushed }))?;
+        Ok(matches!(message, Message::VoteReply { granted: true, .. }))
     }
 
     /// Something that a client learnt.
