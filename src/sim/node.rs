@@ -475,6 +475,16 @@ fn batcher_settings(id: NodeId, seed: u64, shape: &Shape, booted: &Booted<SimDis
     }
 }
 
+fn welcome(id: NodeId, shape: &Shape, durability: Durability) -> Welcome {
+    Welcome {
+        cluster_id: CLUSTER,
+        node_id: id,
+        group: GROUP,
+        durability,
+        members: shape.ids().map(|member| (member, client_address(member).to_string())).collect(),
+    }
+}
+
 fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: Booted<SimDisk>) -> Running {
     let peers: Vec<NodeId> = shape.ids().filter(|peer| *peer != id).collect();
     let counters = Counters::new();
@@ -484,13 +494,7 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
     let reports_out = std::mem::replace(&mut rings.log_writer.to_batcher, to_relay);
     let net = |slot: u32| SimNet::new(Rc::clone(world), (id.0, slot));
     let durability = booted.start.configuration.durability;
-    let welcome = Welcome {
-        cluster_id: CLUSTER,
-        node_id: id,
-        group: GROUP,
-        durability,
-        members: shape.ids().map(|member| (member, client_address(member).to_string())).collect(),
-    };
+    let welcome = welcome(id, shape, durability);
     let conductor_settings = conductor_settings(id, seed, &peers, &booted);
     let batcher_settings = batcher_settings(id, seed, shape, &booted);
     let (generation, flushed) = (booted.start.generation, booted.store.flushed_index());
