@@ -189,7 +189,10 @@ impl<D: Disk> LogWriter<D> {
         let before = (self.generation, self.written, self.flushed);
         match self.durability {
             Durability::Disk => self.flush()?,
-            Durability::Memory => self.written = self.store.write_staged()?.last,
+            Durability::Memory => {
+                self.written = self.store.write_staged()?.last;
+                self.store.begin_writeback();
+            }
         }
         if before != (self.generation, self.written, self.flushed) || self.unreported.is_some() {
             self.report();

@@ -101,6 +101,7 @@ impl<D: Disk> LogStore<D> {
             changes: Vec::new(),
             spare: None,
             doomed: survey.dead,
+            writeback_begun: 0,
             idle: IdleState::default(),
             poison: None,
             _lock: lock,

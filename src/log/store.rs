@@ -29,6 +29,8 @@ use super::segment::{CatalogChange, Published, Segment};
 use crate::base::ids::{ClusterId, EntryId, LogIndex};
 use crate::entry::Entry;
 
+/// Bytes written before their writeback is begun.
+const WRITEBACK_BYTES: u64 = 1 << 20;
 /// Entries in one vectored write; more staged ones take further writes.
 const PARTS_MAX: usize = 256;
 
@@ -74,6 +76,8 @@ pub struct LogStore<D: Disk> {
     pub(super) spare: Option<Spare<D::File>>,
     /// Removed from the log, waiting until no reader holds them.
     pub(super) doomed: Vec<Arc<Segment<D::File>>>,
+    /// Up to where writeback of the active segment was begun without waiting for it.
+    pub(super) writeback_begun: u64,
     pub(super) idle: super::prepare::IdleState,
     pub(super) poison: Option<String>,
     pub(super) _lock: Lock,
@@ -189,6 +193,22 @@ impl<D: Disk> LogStore<D> {
             self.publish_staged();
         }
         Ok(Written { generation: self.generation, last: self.written.id.index })
+    }
+
+    /// Begins writeback of what was written and not flushed, a piece at a time, without waiting. For logs that are not
+    /// flushed batch by batch (durability `memory`): otherwise a whole segment is dirty when the next roll must sync
+    /// it, and the writer stands still for as long as the disk needs for 64 MiB.
+    pub fn begin_writeback(&mut self) {
+        let end = self.written.end_position;
+        if end < self.writeback_begun {
+            // A roll or a truncation went on in another file.
+            self.writeback_begun = ENTRIES_POSITION;
+        }
+        let len = end.saturating_sub(self.writeback_begun);
+        if len >= WRITEBACK_BYTES {
+            self.active().segment.file().start_writeback(self.writeback_begun, len);
+            self.writeback_begun = end;
+        }
     }
 
     fn write_parts(&self) -> Result<(), DiskError> {
