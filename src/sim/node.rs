@@ -463,6 +463,11 @@ fn conductor_settings(
     }
 }
 
+fn welcome(id: NodeId, shape: &Shape, durability: Durability) -> Welcome {
+    let members = shape.ids().map(|member| (member, client_address(member).to_string()));
+    Welcome { cluster_id: CLUSTER, node_id: id, group: GROUP, durability, members: members.collect() }
+}
+
 fn batcher_settings(id: NodeId, seed: u64, shape: &Shape, booted: &Booted<SimDisk>) -> BatcherSettings {
     BatcherSettings {
         node_id: id,
@@ -484,13 +489,7 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
     let reports_out = std::mem::replace(&mut rings.log_writer.to_batcher, to_relay);
     let net = |slot: u32| SimNet::new(Rc::clone(world), (id.0, slot));
     let durability = booted.start.configuration.durability;
-    let welcome = Welcome {
-        cluster_id: CLUSTER,
-        node_id: id,
-        group: GROUP,
-        durability,
-        members: shape.ids().map(|member| (member, client_address(member).to_string())).collect(),
-    };
+    let welcome = welcome(id, shape, durability);
     let conductor_settings = conductor_settings(id, seed, &peers, &booted);
     let batcher_settings = batcher_settings(id, seed, shape, &booted);
     let (generation, flushed) = (booted.start.generation, booted.store.flushed_index());
