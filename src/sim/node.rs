@@ -463,6 +463,11 @@ fn conductor_settings(
     }
 }
 
+fn welcome(id: NodeId, shape: &Shape, durability: Durability) -> Welcome {
+    let members = shape.ids().map(|member| (member, client_address(member).to_string()));
+    Welcome { cluster_id: CLUSTER, node_id: id, group: GROUP, durability, members: members.collect() }
+}
+
 fn batcher_settings(id: NodeId, seed: u64, shape: &Shape, booted: &Booted<SimDisk>) -> BatcherSettings {
     BatcherSettings {
         node_id: id,
