@@ -480,16 +480,6 @@ fn batcher_settings(id: NodeId, seed: u64, shape: &Shape, booted: &Booted<SimDis
     }
 }
 
-fn welcome(id: NodeId, shape: &Shape, durability: Durability) -> Welcome {
-    Welcome {
-        cluster_id: CLUSTER,
-        node_id: id,
-        group: GROUP,
-        durability,
-        members: shape.ids().map(|member| (member, client_address(member).to_string())).collect(),
-    }
-}
-
 fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: Booted<SimDisk>) -> Running {
     let peers: Vec<NodeId> = shape.ids().filter(|peer| *peer != id).collect();
     let counters = Counters::new();
