@@ -69,7 +69,8 @@ fn nothing_is_left_for_later() {
     let mut broken = Vec::new();
     for source in &all_rust() {
         let code = code_only(&source.text);
-        for mark in ["todo!(", "unimplemented!(", "dbg!(", "#[ignore"] {
+        for mark in [concat!("to", "do!("), concat!("unimple", "mented!("), "dbg!(", concat!("#[", "ignore")]
+        {
             broken.extend(lines_where(source, &code, mark, |line| line.contains(mark)));
         }
         let text = without_literals(&source.text);
