@@ -57,6 +57,34 @@ pub fn usage(pid: u32) -> Option<Usage> {
     Some(Usage { cpu_s: cpu_s(&stat)?, rss_peak_bytes: peak_bytes(&status)? })
 }
 
+/// What became of this machine's processors so far, in ticks of all of them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineTicks {
+    total: u64,
+    /// Wanted here and given to others by the hypervisor.
+    stolen: u64,
+}
+
+impl MachineTicks {
+    /// Now; none where the system does not tell.
+    pub fn now() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+        // user nice system idle iowait irq softirq steal; what follows is counted in user and nice already.
+        let ticks: Vec<u64> = fields.take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(Self { total: ticks.iter().sum(), stolen: *ticks.get(7)? })
+    }
+
+    /// Part of the processors' time that was stolen between two looks, in percent.
+    pub fn stolen_pct_since(&self, before: &Self) -> f64 {
+        let total = self.total.saturating_sub(before.total);
+        self.stolen.saturating_sub(before.stolen) as f64 * 100.0 / total.max(1) as f64
+    }
+}
+
 fn cpu_s(stat: &str) -> Option<f64> {
     // The name in parentheses may hold anything, parentheses included; fields count from behind it.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -74,7 +102,19 @@ fn peak_bytes(status: &str) -> Option<u64> {
 mod tests {
     use std::net::TcpListener;
 
-    use super::{cpu_s, listener, listening_inode, peak_bytes, usage};
+    use super::{MachineTicks, cpu_s, listener, listening_inode, peak_bytes, usage};
+
+    #[test]
+    fn stolen_time_is_a_part_of_all_time() {
+        let at = |text: &str| MachineTicks::parse(text).unwrap();
+        let before = at("cpu  100 0 50 800 10 0 20 20 7 0\ncpu0 1 2 3\n");
+        let after = at("cpu  150 0 70 900 10 0 20 50 9 0\n");
+        assert!((after.stolen_pct_since(&before) - 15.0).abs() < 1e-9);
+        assert!(before.stolen_pct_since(&after).abs() < 1e-9, "counters that ran backwards are no theft");
+        for broken in ["", "cpu0 1 2 3 4 5 6 7 8", "cpu  1 2 3 4 5 6 7", "cpu  1 2 3 4 5 6 7 x"] {
+            assert_eq!(MachineTicks::parse(broken), None, "{broken}");
+        }
+    }
 
     #[test]
     fn this_process_is_found_by_its_port() {

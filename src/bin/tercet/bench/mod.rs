@@ -12,14 +12,14 @@ use tercet::base::prng::Prng;
 use tercet::client::{ClientOptions, Publisher, query_status_all};
 
 use self::generator::{Generator, Measured, Plan};
-use self::report::{NodeCost, Report};
+use self::report::{Costs, NodeCost, Report};
 use crate::args::{BenchOptions, Rate};
 use crate::connect;
 use crate::exit::{FAILED, Failure, INTERRUPTED, Outcome};
 use crate::interrupt::{GRACE, Interrupt};
 use crate::output;
 use crate::pace::Pace;
-use crate::processes::{self, Usage};
+use crate::processes::{self, MachineTicks, Usage};
 use crate::status::ANSWER_LIMIT;
 
 /// Nothing acknowledged for this long ends a connection, and the wait for the last acknowledgements.
@@ -49,11 +49,11 @@ pub fn run(options: &BenchOptions) -> Outcome {
         Rate::PerSecond(rate) => Some(Pace::new(rate / f64::from(options.connections))),
     };
     let plan = Plan { start, warmup: options.warmup, duration: options.duration, drain: PATIENCE, pace };
-    let (measured, costs, own_cpu_s) = load(publishers, options, plan, &nodes, &interrupt)?;
+    let (measured, costs) = load(publishers, options, plan, &nodes, &interrupt)?;
     for error in measured.iter().filter_map(|measured| measured.failure.as_ref()) {
         crate::output::note(format_args!("tercet: a connection ended: {error}"));
     }
-    let report = Report::new(options, &measured, costs, own_cpu_s);
+    let report = Report::new(options, &measured, costs);
     if options.json {
         output::print_json(&report.to_json())?;
     } else {
@@ -97,7 +97,7 @@ fn load(
     plan: Plan,
     nodes: &[(u16, u32)],
     interrupt: &Interrupt,
-) -> Result<(Vec<Measured>, Vec<NodeCost>, f64), Failure> {
+) -> Result<(Vec<Measured>, Costs), Failure> {
     let mut body = vec![0; options.size as usize];
     // Not compressible, and the same in every run.
     Prng::new(1).fill(&mut body);
@@ -114,9 +114,9 @@ fn load(
             threads.push(scope.spawn(move || generator.run()));
         }
         sleep_until(plan.start + plan.warmup, interrupt);
-        let (before, own_before) = (usages(nodes), own_cpu_s());
+        let (before, own_before, machine_before) = (usages(nodes), own_cpu_s(), MachineTicks::now());
         sleep_until(plan.start + plan.warmup + plan.duration, interrupt);
-        let (after, own_after) = (usages(nodes), own_cpu_s());
+        let (after, own_after, machine_after) = (usages(nodes), own_cpu_s(), MachineTicks::now());
         let measured: Vec<Measured> = threads.into_iter().filter_map(|thread| thread.join().ok()).collect();
         if interrupt.is_set() {
             return Err(Failure::new(INTERRUPTED, "interrupted; nothing was measured to the end"));
@@ -132,7 +132,10 @@ fn load(
                 rss_peak_bytes: after.rss_peak_bytes,
             })
         });
-        Ok((measured, costs.collect(), own_after - own_before))
+        let stolen_pct =
+            machine_before.zip(machine_after).map(|(before, after)| after.stolen_pct_since(&before));
+        let costs = Costs { nodes: costs.collect(), own_cpu_s: own_after - own_before, stolen_pct };
+        Ok((measured, costs))
     })
 }
 

@@ -30,6 +30,17 @@ pub struct NodeCost {
     pub rss_peak_bytes: u64,
 }
 
+/// What the measured time cost.
+pub struct Costs {
+    /// Nodes whose processes run here.
+    pub nodes: Vec<NodeCost>,
+    /// Processor time of the generator.
+    pub own_cpu_s: f64,
+    /// Part of this machine's processor time that its hypervisor gave to others: what is measured under it is the
+    /// machine. None where the system does not tell.
+    pub stolen_pct: Option<f64>,
+}
+
 /// All connections together.
 pub struct Report {
     rate: Rate,
@@ -44,13 +55,12 @@ pub struct Report {
     unacknowledged: u64,
     failures: u64,
     durability: &'static str,
-    nodes: Vec<NodeCost>,
-    own_cpu_s: f64,
+    costs: Costs,
 }
 
 impl Report {
     /// Adds the connections up.
-    pub fn new(options: &BenchOptions, measured: &[Measured], nodes: Vec<NodeCost>, own_cpu_s: f64) -> Self {
+    pub fn new(options: &BenchOptions, measured: &[Measured], costs: Costs) -> Self {
         let (mut latency, mut lateness) = (LatencyRecorder::new(), LatencyRecorder::new());
         for one in measured {
             latency.merge(&one.latency);
@@ -73,8 +83,7 @@ impl Report {
                 .iter()
                 .find_map(|one| one.durability)
                 .map_or("unknown", |durability| durability.as_str()),
-            nodes,
-            own_cpu_s,
+            costs,
         }
     }
 
@@ -120,6 +129,7 @@ impl Report {
     pub fn to_json(&self) -> Value {
         let us = |ns: u64| ns as f64 / 1e3;
         let nodes: Vec<Value> = self
+            .costs
             .nodes
             .iter()
             .map(|node| {
@@ -138,7 +148,8 @@ impl Report {
             "p9999_us": us(self.latency.p9999_ns),
             "max_us": us(self.latency.max_ns),
             "generator_late_p99_us": us(self.late_p99_ns),
-            "generator_cpu_s": self.own_cpu_s,
+            "generator_cpu_s": self.costs.own_cpu_s,
+            "stolen_pct": self.costs.stolen_pct,
             "durability": self.durability,
             "events": self.latency.count,
             "size": self.size,
@@ -180,8 +191,16 @@ impl Report {
             self.failures
         )?;
         out.push_str(&latency_table(latency));
-        writeln!(out, "generator: p99 {} late, {:.2} s of CPU", show_ns(self.late_p99_ns), self.own_cpu_s)?;
-        for node in &self.nodes {
+        writeln!(
+            out,
+            "generator: p99 {} late, {:.2} s of CPU",
+            show_ns(self.late_p99_ns),
+            self.costs.own_cpu_s
+        )?;
+        if let Some(stolen_pct) = self.costs.stolen_pct {
+            writeln!(out, "machine: {stolen_pct:.1} % of its processor time went to others (steal)")?;
+        }
+        for node in &self.costs.nodes {
             let mib = node.rss_peak_bytes as f64 / f64::from(1 << 20);
             writeln!(
                 out,
@@ -204,7 +223,7 @@ pub fn latency_table(latency: &LatencySummary) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, LatencyRecorder, LatencySummary, Rate, Report};
+    use super::{Costs, Duration, LatencyRecorder, LatencySummary, Rate, Report};
 
     fn report() -> Report {
         let mut latency = LatencyRecorder::new();
@@ -222,8 +241,7 @@ mod tests {
             unacknowledged: 0,
             failures: 0,
             durability: "disk",
-            nodes: Vec::new(),
-            own_cpu_s: 0.1,
+            costs: Costs { nodes: Vec::new(), own_cpu_s: 0.1, stolen_pct: Some(2.5) },
         }
     }
 
@@ -273,5 +291,6 @@ mod tests {
         assert_eq!(json["p50_us"], 5_000.0);
         assert_eq!(json["durability"], "disk");
         assert!(json["nodes"].is_array());
+        assert_eq!(json["stolen_pct"], 2.5);
     }
 }
