@@ -47,13 +47,22 @@ pub enum LinkClosed {
     Inbound(NodeId),
 }
 
-/// Conductor to batcher: first contact with a peer; may it be pinned?
+/// First contact with a peer; may it be pinned?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PinRequest {
     /// Who.
     pub peer: NodeId,
     /// As which formatting of its disk.
     pub incarnation: Incarnation,
+}
+
+/// Conductor to batcher.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConductorRequest {
+    /// First contact: may this peer be pinned?
+    Pin(PinRequest),
+    /// The process of a peer is gone: both streams were closed and another dial was refused. Told once for each loss.
+    Gone(NodeId),
 }
 
 /// Batcher to conductor.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::commands::{
     BatcherReply, BatcherRequest, CatchUpReply, CatchUpRequest, ColdReadReply, ColdReadRequest,
-    ConductorNotice, LinkClosed, LinkState, LogCommand, LogEvent, NewClient, NewPeer, PeerMessage,
-    PinRequest, SenderCommand,
+    ConductorNotice, ConductorRequest, LinkClosed, LinkState, LogCommand, LogEvent, NewClient, NewPeer,
+    PeerMessage, SenderCommand,
 };
 use super::control::CommitTail;
 use super::ring::{RingReceiver, RingSender, WakeHandle, ring};
@@ -88,7 +88,7 @@ pub struct ConductorRings<S> {
     /// Lost streams.
     pub from_links: Vec<RingReceiver<LinkClosed>>,
     /// First contacts.
-    pub to_batcher: RingSender<PinRequest>,
+    pub to_batcher: RingSender<ConductorRequest>,
     /// Decisions on them.
     pub from_batcher: RingReceiver<ConductorNotice>,
     /// Open client connections.
@@ -122,7 +122,7 @@ pub struct BatcherPeerRings {
 /// The batcher's ends.
 pub struct BatcherRings {
     /// First contacts.
-    pub from_conductor: RingReceiver<PinRequest>,
+    pub from_conductor: RingReceiver<ConductorRequest>,
     /// Decisions on them.
     pub to_conductor: RingSender<ConductorNotice>,
     /// Requests of clients.

@@ -132,6 +132,7 @@ fn parts(settings: &Settings, opened: Booted<RealDisk>, listeners: Listeners) ->
             heartbeat_interval_ns: settings.election.heartbeat_interval_ns,
             missed_heartbeats: settings.election.missed_heartbeats,
         },
+        disk_stall_limit_ns: settings.election.disk_stall_limit_ns,
         seed,
         limits: BatcherLimits::default(),
         version: env!("CARGO_PKG_VERSION"),

@@ -1,7 +1,7 @@
 //! Elections: pre-vote, vote, and when a vote counts (Raft paper, sections 5.2 and 5.4.1; thesis, section 9.6).
 //!
 //! ```text
-//!   Election fires                     pre-votes of a quorum              votes of a quorum, own one durable
+//!   Election fires, or a hint          pre-votes of a quorum              votes of a quorum, own one durable
 //!   Follower ──────▶ PreCandidate ───────────────────────▶ Candidate ───────────────────────────▶ Leader
 //!      ▲                 │ term as it was, nothing durable     │ term + 1 and own vote: hard state first
 //!      └─────────────────┴─────────────────────────────────────┘ word from a leader, or a higher term
@@ -17,7 +17,7 @@ use crate::base::ids::{EntryId, NodeId, Term};
 /// Votes, or pre-votes, of this campaign. The own vote is not among them: it counts once it is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Tally {
-    granted: Vec<NodeId>,
+    pub(super) granted: Vec<NodeId>,
     /// Version of the hard state that holds the own vote; 0 for a pre-vote, which needs no disk.
     own_version: u64,
 }
@@ -33,14 +33,15 @@ impl Raft {
         self.leader = None;
         self.become_passive();
         self.timers.set(TimerKind::Election);
+        if self.disk_stalled {
+            return;
+        }
         if let Some(claimed) = self.claimed_tail() {
             self.ask_about_claim(claimed);
         } else if self.membership.quorum() == 1 {
             self.campaign();
         } else {
-            self.role = Role::PreCandidate;
-            self.tally = Tally::default();
-            self.send_voters(&Message::PreVote { term: self.term().next(), last: self.last_id() });
+            self.begin_canvass(0);
         }
     }
 
@@ -52,15 +53,6 @@ impl Raft {
         self.leader_quiet = true;
         if self.role == Role::Learner {
             self.leader = None;
-        }
-    }
-
-    /// The connection from the leader was closed and its address refuses another: this node's own promise to that
-    /// leader is void, so it may grant pre-votes at once (PITFALLS 10b). It does not campaign any earlier by this.
-    /// For the failover work; a caller that is not sure must not call it.
-    pub fn suspect_leader(&mut self) {
-        if self.role == Role::Follower && self.leader.is_some() {
-            self.leader_quiet = true;
         }
     }
 
@@ -89,10 +81,13 @@ impl Raft {
         }
         let own = self.term();
         let quiet = self.leading.is_none() && self.leader_quiet;
-        let granted = term > own && quiet && self.would_support(last);
+        let granted = term > own && quiet && self.would_support(last) && !self.goes_first(from, last);
         if granted {
             // Gives the one asked first a chance to finish (PITFALLS 10c).
             self.timers.set(TimerKind::Election);
+            self.defer_canvass();
+        } else if term > own && quiet && last < self.last_id() {
+            self.hasten_canvass();
         }
         let term = if granted { term } else { own };
         self.send(from, Message::PreVoteReply { term, granted, last: self.last_id() });
@@ -100,9 +95,11 @@ impl Raft {
 
     pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
         if !granted {
-            // A node restarted with a lower term learns the others' here (PITFALLS 9).
+            // A node restarted with a lower term learns the others' here (PITFALLS 9), and asks again in it.
             if term > self.term() {
+                let canvass = self.canvass;
                 self.adopt_term(term);
+                self.resume_canvass(canvass);
             }
             return;
         }
@@ -162,10 +159,10 @@ impl Raft {
     }
 
     /// A transfer of leadership: campaign at once and without pre-vote, if this comes from the leader of this very
-    /// term (a stale one does nothing, PITFALLS 35). Nobody sends it yet.
+    /// term (a stale one does nothing, PITFALLS 35).
     pub(super) fn on_timeout_now(&mut self, from: NodeId, term: Term) {
         let current = term == self.term() && self.leader == Some(from) && self.role == Role::Follower;
-        if current && self.claimed_tail().is_none() {
+        if current && self.claimed_tail().is_none() && !self.disk_stalled {
             self.campaign();
         }
     }

@@ -55,6 +55,7 @@ impl Raft {
             self.leader = Some(from);
         }
         self.leader_quiet = false;
+        self.end_canvass();
         self.timers.set(TimerKind::LeaderQuiet);
         if self.role == Role::Follower {
             self.timers.set(TimerKind::Election);

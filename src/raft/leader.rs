@@ -12,6 +12,7 @@ use super::quorum::Values;
 use super::read_index::Reads;
 use super::ready::{LogOp, Role, SendPlan};
 use super::timer::TimerKind;
+use super::transfer::Transfer;
 use crate::base::ids::{LogIndex, NodeId, Term};
 
 /// State of a leader, made anew in each term.
@@ -24,10 +25,12 @@ pub(super) struct Leading {
     /// The no-op that opened the term: once it is committed, everything before it is.
     pub(super) term_start: LogIndex,
     pub(super) reads: Reads,
+    /// Leadership is being handed over.
+    pub(super) transfer: Option<Transfer>,
 }
 
 impl Leading {
-    fn peer_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
+    pub(super) fn peer_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
         self.peers.iter_mut().find(|progress| progress.peer() == peer)
     }
 }
@@ -55,7 +58,8 @@ impl Raft {
             self.timers.set(TimerKind::CheckQuorum);
         }
         let alone = peers.is_empty();
-        self.leading = Some(Leading { peers, round: 0, term_start: noop.index, reads: Reads::default() });
+        let reads = Reads::default();
+        self.leading = Some(Leading { peers, round: 0, term_start: noop.index, reads, transfer: None });
         if !alone {
             self.timers.set(TimerKind::Heartbeat);
             self.start_round();
@@ -156,6 +160,7 @@ impl Raft {
         }
         if peer.stable() > before {
             self.count_commit();
+            self.advance_transfer();
         }
     }
 

@@ -55,13 +55,13 @@
 //!
 //! # Later
 //!
-//! Leadership transfer has its message ([`Message::TimeoutNow`], obeyed but never sent) and connection loss its hint
-//! ([`Raft::suspect_leader`]). Changes of membership and snapshots are not there: a peer that needs what retention
+//! Changes of membership and snapshots are not there: a peer that needs what retention
 //! has removed is probed at every heartbeat and gets nothing.
 //!
 //! Sources: Ongaro and Ousterhout, 'In Search of an Understandable Consensus Algorithm' (the Raft paper); Ongaro,
 //! 'Consensus: Bridging Theory and Practice' (the Raft thesis). 'Rule n' is a rule of `docs/DESIGN.md`.
 
+pub mod canvass;
 pub mod claim;
 pub mod election;
 pub mod follower;
@@ -77,6 +77,7 @@ pub mod quorum;
 pub mod read_index;
 pub mod ready;
 pub mod timer;
+pub mod transfer;
 
 #[cfg(test)]
 mod tests;
@@ -89,3 +90,4 @@ pub use node::{Raft, RaftConfig, Restored};
 pub use progress::{Progress, ProgressState};
 pub use ready::{LogOp, NotLeader, READS_PENDING_MAX, ReadAborted, Ready, Role, RoleChange, SendPlan};
 pub use timer::{TimerKind, TimerRequest};
+pub use transfer::TransferError;

@@ -1,5 +1,6 @@
 //! The node: its state, the calls that come in, and what is handed out. The work of each role is in its own file.
 
+use super::canvass::Canvass;
 use super::claim::ClaimReplies;
 use super::election::Tally;
 use super::follower::Verified;
@@ -63,6 +64,9 @@ pub struct Raft {
     halted: bool,
     pub(super) verified: Verified,
     pub(super) tally: Tally,
+    pub(super) canvass: Canvass,
+    /// The disk takes nothing: no campaign, for a vote for itself would not become durable.
+    pub(super) disk_stalled: bool,
     pub(super) claim_replies: ClaimReplies,
     /// Some exactly while leading.
     pub(super) leading: Option<Leading>,
@@ -116,6 +120,8 @@ impl Raft {
             halted: false,
             verified: Verified::default(),
             tally: Tally::default(),
+            canvass: Canvass::default(),
+            disk_stalled: false,
             claim_replies: ClaimReplies::default(),
             leading: None,
             out: Outbox::default(),
@@ -186,6 +192,8 @@ impl Raft {
             TimerKind::LeaderQuiet => self.leader_quiet_fired(),
             TimerKind::Heartbeat => self.heartbeat_fired(),
             TimerKind::CheckQuorum => self.check_quorum_fired(),
+            TimerKind::PreVoteRetry => self.pre_vote_retry_fired(),
+            TimerKind::Transfer => self.transfer_fired(),
         }
         self.check();
     }
@@ -202,6 +210,10 @@ impl Raft {
             return Err(NotLeader { leader: self.leader });
         }
         assert!(self.log_ops.is_empty(), "order of calls: log operations are taken before a proposal");
+        assert!(
+            !self.is_transferring(),
+            "order of calls: nothing is proposed while leadership is handed over"
+        );
         Ok(self.log.push(self.term()))
     }
 
@@ -215,6 +227,7 @@ impl Raft {
         self.stable = index;
         if self.leading.is_some() {
             self.count_commit();
+            self.advance_transfer();
         } else {
             self.acknowledge(false);
         }
@@ -328,6 +341,7 @@ impl Raft {
         self.out.drop_held();
         self.hard.put(HardState { term, voted_for, ..hard });
         self.verified = Verified::default();
+        self.end_canvass();
         self.leader = None;
     }
 
@@ -337,6 +351,9 @@ impl Raft {
             leading.reads.abort_all(&mut self.reads_out, None);
             self.timers.cancel(TimerKind::Heartbeat);
             self.timers.cancel(TimerKind::CheckQuorum);
+            if leading.transfer.is_some() {
+                self.timers.cancel(TimerKind::Transfer);
+            }
             self.timers.set(TimerKind::Election);
             self.leader = None;
             // The leader that this node heard from was itself.

@@ -8,6 +8,8 @@
 /// | `LeaderQuiet` | exactly the minimum election timeout | after word from a leader |
 /// | `Heartbeat` | heartbeat interval | leading, with a peer |
 /// | `CheckQuorum` | minimum election timeout | leading, with another voter |
+/// | `PreVoteRetry` | a few milliseconds plus a random part | asking for pre-votes, bounded (`canvass`) |
+/// | `Transfer` | minimum election timeout | leading, from a transfer's begin to its end |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TimerKind {
     /// When it fires, the node may campaign.
@@ -18,11 +20,24 @@ pub enum TimerKind {
     Heartbeat,
     /// When it fires, the leader steps down unless a quorum was heard since it was last set.
     CheckQuorum,
+    /// When it fires, pre-votes that were refused or lost are asked for again.
+    PreVoteRetry,
+    /// When it fires, a transfer of leadership that has not come through is given up.
+    Transfer,
 }
 
 impl TimerKind {
+    /// How many there are.
+    pub const COUNT: usize = 6;
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Election, Self::LeaderQuiet, Self::Heartbeat, Self::CheckQuorum];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Election,
+        Self::LeaderQuiet,
+        Self::Heartbeat,
+        Self::CheckQuorum,
+        Self::PreVoteRetry,
+        Self::Transfer,
+    ];
 }
 
 /// What the holder of the deadlines is asked to do.
@@ -37,7 +52,7 @@ pub enum TimerRequest {
 /// Requests not yet taken: the newest of each kind is enough.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct TimerSlots {
-    slots: [Option<TimerRequest>; 4],
+    slots: [Option<TimerRequest>; TimerKind::COUNT],
 }
 
 impl TimerSlots {

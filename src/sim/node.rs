@@ -63,6 +63,8 @@ pub struct Shape {
     pub delivery: DeliveryLimits,
     /// Heartbeats.
     pub timers: TimerSettings,
+    /// See `BatcherSettings`.
+    pub disk_stall_limit_ns: u64,
     /// Agents take turns in a drawn order, as threads of their own would.
     pub interleaved: bool,
 }
@@ -474,6 +476,7 @@ fn batcher_settings(id: NodeId, seed: u64, shape: &Shape, booted: &Booted<SimDis
         incarnation: booted.identity.incarnation,
         batch: shape.batch,
         timers: shape.timers,
+        disk_stall_limit_ns: shape.disk_stall_limit_ns,
         seed,
         limits: shape.batcher,
         version: "simulated",

@@ -162,6 +162,7 @@ fn draw_shape(prng: &mut Prng, options: Options) -> Shape {
         },
         timers: TimerSettings { heartbeat_interval_ns: 50 * NS_PER_MS, missed_heartbeats: 3 },
         interleaved: prng.chance(500_000),
+        disk_stall_limit_ns: prng.between(50, 500) * NS_PER_MS,
     }
 }
 

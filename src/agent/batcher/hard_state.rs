@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Batcher;
-use crate::agent::commands::{ConductorNotice, LogCommand, PinRequest};
+use crate::agent::commands::{ConductorNotice, ConductorRequest, LogCommand, PinRequest};
 use crate::base::clock::Clock;
 use crate::base::ids::{Incarnation, NodeId};
 use crate::log::StoredHardState;
@@ -29,6 +29,11 @@ pub(super) struct HardStateWriter {
 impl HardStateWriter {
     pub(super) const fn new(stored: StoredHardState) -> Self {
         Self { stored, next_write_id: 1, outstanding: VecDeque::new() }
+    }
+
+    /// Whether a write is on its way to the disk.
+    pub(super) fn has_outstanding(&self) -> bool {
+        !self.outstanding.is_empty()
     }
 
     fn write(&mut self, raft_version: Option<u64>, pin: Option<PinRequest>) -> LogCommand {
@@ -66,27 +71,38 @@ impl<C: Clock> Batcher<C> {
         }
     }
 
-    /// First contact: pins a peer's incarnation, or refuses another one than the pinned. The answer leaves once the
-    /// pin is durable, so no vote or acknowledgement of that peer can count before (PITFALLS 48).
-    pub(super) fn drain_pins(&mut self) -> usize {
+    /// What the conductor found out about peers.
+    pub(super) fn drain_notices(&mut self) -> usize {
         let mut work = 0;
         while let Some(request) = self.rings.from_conductor.pop() {
             work += 1;
-            match self.hard_state.stored.pins.get(&request.peer) {
-                Some(pinned) if *pinned == request.incarnation => {
-                    if !self.pin_in_flight(request) {
-                        self.tell_conductor(request.peer, request.incarnation, true);
-                    }
-                }
-                Some(_) => self.tell_conductor(request.peer, request.incarnation, false),
-                None => {
-                    self.hard_state.stored.pins.insert(request.peer, request.incarnation);
-                    let command = self.hard_state.write(None, Some(request));
-                    self.hand_to_writer(command);
+            match request {
+                ConductorRequest::Pin(request) => self.pin(request),
+                ConductorRequest::Gone(peer) => {
+                    self.counters.peers_gone.increment();
+                    self.raft.suspect_leader(peer);
                 }
             }
         }
         work
+    }
+
+    /// First contact: pins a peer's incarnation, or refuses another one than the pinned. The answer leaves once the
+    /// pin is durable, so no vote or acknowledgement of that peer can count before (PITFALLS 48).
+    fn pin(&mut self, request: PinRequest) {
+        match self.hard_state.stored.pins.get(&request.peer) {
+            Some(pinned) if *pinned == request.incarnation => {
+                if !self.pin_in_flight(request) {
+                    self.tell_conductor(request.peer, request.incarnation, true);
+                }
+            }
+            Some(_) => self.tell_conductor(request.peer, request.incarnation, false),
+            None => {
+                self.hard_state.stored.pins.insert(request.peer, request.incarnation);
+                let command = self.hard_state.write(None, Some(request));
+                self.hand_to_writer(command);
+            }
+        }
     }
 
     fn pin_in_flight(&self, request: PinRequest) -> bool {

@@ -11,6 +11,7 @@
 //! ```
 
 mod commit;
+mod disk_watch;
 mod hard_state;
 mod pending;
 mod publish;
@@ -18,6 +19,7 @@ mod replicate;
 mod status;
 mod tail;
 mod timers;
+mod transfer;
 
 use std::collections::VecDeque;
 
@@ -82,6 +84,8 @@ pub struct BatcherSettings {
     pub batch: BatchLimits,
     /// Heartbeats and election timeouts.
     pub timers: TimerSettings,
+    /// A leader whose log writer reports nothing for so long gives up leadership.
+    pub disk_stall_limit_ns: u64,
     /// Seed of the jitter; must differ between nodes.
     pub seed: u64,
     /// Bounds.
@@ -109,6 +113,12 @@ struct BatcherCounters {
     duplicates: Counter,
     // Times a late duty cycle of this node restarted its own suspicion.
     self_suspicions: Counter,
+    // Times a peer's process was found gone: connections closed and another refused.
+    peers_gone: Counter,
+    // Times the disk took nothing for longer than `disk_stall_limit`.
+    disk_stalls: Counter,
+    // Transfers of leadership begun.
+    transfers_begun: Counter,
 }
 
 impl BatcherCounters {
@@ -122,6 +132,9 @@ impl BatcherCounters {
             peer_messages_dropped: counters.register("batcher_peer_messages_dropped"),
             duplicates: counters.register("batcher_duplicates"),
             self_suspicions: counters.register("batcher_self_suspicions"),
+            peers_gone: counters.register("batcher_peers_gone"),
+            disk_stalls: counters.register("batcher_disk_stalls"),
+            transfers_begun: counters.register("batcher_transfers_begun"),
         }
     }
 }
@@ -160,6 +173,8 @@ pub struct Batcher<C> {
     /// Bytes of appended entries that are not yet applied.
     unsettled_bytes: u64,
     unwritten: Unwritten,
+    disk_watch: disk_watch::DiskWatch,
+    handover: transfer::Handover,
     reads: Vec<status::OpenRead>,
     next_read_token: u64,
     led_before: bool,
@@ -177,12 +192,14 @@ impl<C: Clock> Agent for Batcher<C> {
         let mut work = self.drain_backlogs();
         work += self.drain_log_events();
         self.settle(Vec::new());
-        work += self.drain_pins();
+        work += self.drain_notices();
+        self.watch_disk();
         work += self.drain_peers();
         work += self.fire_timers();
         self.settle(Vec::new());
         work += self.drain_requests();
         work += self.seal_if_due();
+        self.go_on_with_handover();
         self.settle(Vec::new());
         work += self.pump_peers();
         self.settle(Vec::new());
@@ -194,10 +211,10 @@ impl<C: Clock> Agent for Batcher<C> {
 
     fn next_deadline_ns(&self) -> Option<u64> {
         let batch = self.accumulator.deadline_ns();
-        match (self.timers.next_deadline_ns(), batch) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [self.timers.next_deadline_ns(), batch, self.disk_watch_deadline_ns(), self.handover_deadline_ns()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn is_stalled(&self) -> bool {
@@ -287,6 +304,7 @@ impl<C: Clock> Batcher<C> {
             work += 1;
             match event {
                 LogEvent::Progress { generation, written, flushed } => {
+                    self.disk_watch.progressed(self.now_ns);
                     if generation == self.raft.log_generation() {
                         // An older report may speak of entries that are gone (PITFALLS 28).
                         (self.written, self.flushed) = (written, flushed);
@@ -299,7 +317,10 @@ impl<C: Clock> Batcher<C> {
                     self.raft.log_stable(generation, stable);
                     self.publish_hint();
                 }
-                LogEvent::HardStateFlushed { write_id } => self.hard_state_flushed(write_id),
+                LogEvent::HardStateFlushed { write_id } => {
+                    self.disk_watch.progressed(self.now_ns);
+                    self.hard_state_flushed(write_id);
+                }
             }
         }
         work
@@ -321,7 +342,7 @@ impl<C: Clock> Batcher<C> {
 
     fn fire_timers(&mut self) -> usize {
         let mut work = 0;
-        // Four kinds exist; more than that in one turn would be a timer that re-arms itself in the past.
+        // Six kinds exist; more than that in one turn would be a timer that re-arms itself in the past.
         while work < 8
             && let Some(kind) = self.timers.take_due(self.now_ns)
         {
@@ -335,6 +356,7 @@ impl<C: Clock> Batcher<C> {
     /// Intake may go on: nothing waits for a full ring, and what is in flight is bounded.
     fn may_take_in(&self) -> bool {
         self.writer_keeps_up()
+            && !self.raft.is_transferring()
             && self.reply_backlog.is_empty()
             && self.unsettled_bytes < self.settings.limits.unsettled_bytes_limit
     }
@@ -351,6 +373,7 @@ impl<C: Clock> Batcher<C> {
             && self.open_chunk.is_none()
             && self.pending.is_empty()
             && self.reply_backlog.is_empty()
+            && self.has_handed_over()
         {
             self.control.set_drained();
         }

@@ -220,7 +220,7 @@ impl<C: Clock> Batcher<C> {
     }
 
     /// Makes the gathered events an entry of the log.
-    fn seal_now(&mut self) {
+    pub(super) fn seal_now(&mut self) {
         if self.accumulator.is_empty() {
             return;
         }

@@ -149,6 +149,8 @@ impl<C: Clock> Batcher<C> {
             flushed: last,
             unsettled_bytes: 0,
             unwritten: Unwritten::default(),
+            disk_watch: super::disk_watch::DiskWatch::default(),
+            handover: super::transfer::Handover::default(),
             reads: Vec::new(),
             next_read_token: 1,
             led_before: false,

@@ -21,10 +21,11 @@ impl TimerSettings {
     }
 }
 
-const KINDS: [TimerKind; 4] =
-    [TimerKind::Election, TimerKind::LeaderQuiet, TimerKind::Heartbeat, TimerKind::CheckQuorum];
+const KINDS: [TimerKind; TimerKind::COUNT] = TimerKind::ALL;
+/// Pre-votes are asked for again so many times in a heartbeat interval (every 3 ms with the default of 50 ms).
+const RETRIES_PER_INTERVAL: u64 = 16;
 
-/// Deadlines of the four timers.
+/// Deadlines of the core's timers.
 #[derive(Clone, Debug)]
 pub struct Timers {
     settings: TimerSettings,
@@ -85,8 +86,12 @@ impl Timers {
         match kind {
             // 'three missed, then pre-vote, plus a random part of one interval' (INTERFACE, [election]).
             TimerKind::Election => base_ns + self.prng.below(self.settings.heartbeat_interval_ns),
-            TimerKind::LeaderQuiet | TimerKind::CheckQuorum => base_ns,
+            TimerKind::LeaderQuiet | TimerKind::CheckQuorum | TimerKind::Transfer => base_ns,
             TimerKind::Heartbeat => self.settings.heartbeat_interval_ns,
+            TimerKind::PreVoteRetry => {
+                let retry_ns = self.settings.heartbeat_interval_ns / RETRIES_PER_INTERVAL;
+                retry_ns + self.prng.below(retry_ns / 2 + 1)
+            }
         }
     }
 }
@@ -97,6 +102,8 @@ const fn slot(kind: TimerKind) -> usize {
         TimerKind::LeaderQuiet => 1,
         TimerKind::Heartbeat => 2,
         TimerKind::CheckQuorum => 3,
+        TimerKind::PreVoteRetry => 4,
+        TimerKind::Transfer => 5,
     }
 }
 

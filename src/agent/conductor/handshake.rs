@@ -2,7 +2,7 @@
 
 use super::checks::{Refusal, check_client, check_incarnation, check_peer};
 use super::{Conductor, FIRST_HANDSHAKE, Port};
-use crate::agent::commands::{NewClient, NewPeer, PinRequest};
+use crate::agent::commands::{ConductorRequest, NewClient, NewPeer, PinRequest};
 use crate::agent::connection::Connection;
 use crate::base::ids::{Incarnation, NodeId};
 use crate::base::net::{Net, NetStream, Token};
@@ -129,7 +129,7 @@ impl<N: Net> Conductor<N> {
         }
     }
 
-    fn say_hello(&self, handshake: &mut Handshake<N::Stream>, peer: NodeId) -> Outcome {
+    fn say_hello(&mut self, handshake: &mut Handshake<N::Stream>, peer: NodeId) -> Outcome {
         let Some(connection) = handshake.connection.as_mut() else { return Outcome::Over };
         if !connection.writable {
             return Outcome::Waiting;
@@ -140,7 +140,10 @@ impl<N: Net> Conductor<N> {
                 connection.writable = false;
                 return Outcome::Waiting;
             }
-            Err(_) => return Outcome::Over,
+            Err(error) => {
+                self.note_dial_error(peer, &error);
+                return Outcome::Over;
+            }
         }
         let s = &self.settings;
         let hello = PeerHello {
@@ -274,7 +277,7 @@ impl<N: Net> Conductor<N> {
         if self.pins.get(&peer) == Some(&incarnation) {
             return self.hand_over_peer(handshake);
         }
-        match self.rings.to_batcher.push(PinRequest { peer, incarnation }) {
+        match self.rings.to_batcher.push(ConductorRequest::Pin(PinRequest { peer, incarnation })) {
             Ok(()) => Outcome::Waiting,
             Err(_) => Outcome::Over,
         }
@@ -335,8 +338,12 @@ impl<N: Net> Conductor<N> {
             if !is_inbound {
                 self.dial_failed(peer);
             }
-        } else if !is_inbound && let Some(dial) = self.dial_of(peer) {
-            dial.connected();
+        } else if let Some(dial) = self.dial_of(peer) {
+            if is_inbound {
+                dial.inbound_stands();
+            } else {
+                dial.connected();
+            }
         }
         handshake.handed_over = true;
         Outcome::Over

@@ -148,6 +148,7 @@ impl<N: Net> Agent for Conductor<N> {
         }
         work += self.accept(Port::Peer) + self.accept(Port::Client);
         work += self.dial_due();
+        work += self.tell_gone();
         for slot in 0..self.handshakes.len() {
             work += self.advance(slot);
         }
@@ -210,10 +211,13 @@ impl<N: Net> Conductor<N> {
         for place in 0..self.rings.from_links.len() {
             while let Some(closed) = self.rings.from_links[place].pop() {
                 work += 1;
-                if let LinkClosed::Outbound(peer) = closed
-                    && let Some(dial) = self.dials.iter_mut().find(|dial| dial.peer == peer)
-                {
-                    dial.lost(self.now_ns);
+                let (LinkClosed::Outbound(peer) | LinkClosed::Inbound(peer)) = closed;
+                let now_ns = self.now_ns;
+                if let Some(dial) = self.dial_of(peer) {
+                    match closed {
+                        LinkClosed::Outbound(_) => dial.lost(now_ns),
+                        LinkClosed::Inbound(_) => dial.inbound_lost(),
+                    }
                 }
             }
         }

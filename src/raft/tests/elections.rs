@@ -295,18 +295,6 @@ fn a_leader_of_an_older_term_is_told_so_and_such_a_notice_acknowledges_nothing()
 }
 
 #[test]
-fn pitfall_10b_a_suspected_leader_voids_only_the_own_promise() {
-    let mut raft = node(1, members(3, &[]), &[1]);
-    raft.step(n(2), heartbeat(1, 0, 1));
-    drain(&mut raft);
-    raft.suspect_leader();
-    assert!(drain(&mut raft).messages.is_empty(), "it does not campaign by this");
-    assert!(grants(&mut raft, n(3), pre_vote(2, id(1, 1))));
-    raft.step(n(2), heartbeat(1, 0, 2));
-    assert!(!grants(&mut raft, n(3), pre_vote(2, id(1, 1))), "word from the leader renews it");
-}
-
-#[test]
 fn pitfall_10c_a_granted_pre_vote_defers_the_own_campaign() {
     let mut raft = node(1, members(3, &[]), &[1]);
     raft.timer_fired(TimerKind::LeaderQuiet);

@@ -55,7 +55,7 @@ pub(super) struct Node {
     hard_writes: VecDeque<(u64, HardState)>,
     /// Stable reports on their way back, which may overtake each other.
     reports: Vec<(u64, u64, LogIndex)>,
-    deadlines: [Option<u64>; 4],
+    deadlines: [Option<u64>; TimerKind::COUNT],
     seen_term: Term,
     seen_commit: LogIndex,
 }
@@ -145,7 +145,7 @@ impl Cluster {
             writes: VecDeque::new(),
             hard_writes: VecDeque::new(),
             reports: Vec::new(),
-            deadlines: [None; 4],
+            deadlines: [None; TimerKind::COUNT],
             seen_term: Term::ZERO,
             seen_commit: LogIndex::ZERO,
         };
@@ -236,7 +236,7 @@ impl Cluster {
         node.writes.clear();
         node.hard_writes.clear();
         node.reports.clear();
-        node.deadlines = [None; 4];
+        node.deadlines = [None; TimerKind::COUNT];
         self.crashes += 1;
         if !self.faults.damage {
             self.check_committed_is_durable(1);
@@ -355,7 +355,7 @@ impl Cluster {
 
     fn fire_timers(&mut self, at: usize) {
         let spurious = self.prng.chance(self.faults.spurious_timer);
-        let wild = self.prng.below(4) as usize;
+        let wild = self.prng.below(TimerKind::COUNT as u64) as usize;
         let node = &mut self.nodes[at];
         for kind in TimerKind::ALL {
             let slot = &mut node.deadlines[kind as usize];
@@ -365,6 +365,23 @@ impl Cluster {
                 (at, kind).hash(&mut self.trace);
                 node.raft.as_mut().unwrap().timer_fired(kind);
             }
+        }
+        if spurious {
+            self.call_wildly(at);
+        }
+    }
+
+    /// Hints that are wrong, transfers that nobody planned, disks said to hang: none of them may cost safety.
+    fn call_wildly(&mut self, at: usize) {
+        let peer = NodeId(self.prng.between(1, self.nodes.len() as u64) as u16);
+        let what = self.prng.below(4);
+        (at, peer, what).hash(&mut self.trace);
+        let raft = self.nodes[at].raft.as_mut().unwrap();
+        match what {
+            0 => raft.suspect_leader(peer),
+            1 => drop(raft.transfer_to(peer)),
+            2 => raft.set_disk_stalled(true),
+            _ => raft.set_disk_stalled(false),
         }
     }
 
@@ -378,6 +395,8 @@ impl Cluster {
             TimerKind::Election => ELECTION + self.prng.below(ELECTION),
             TimerKind::LeaderQuiet | TimerKind::CheckQuorum => ELECTION,
             TimerKind::Heartbeat => HEARTBEAT,
+            TimerKind::PreVoteRetry => HEARTBEAT / 8 + self.prng.below(3),
+            TimerKind::Transfer => 3 * HEARTBEAT,
         };
         self.nodes[at].deadlines[kind as usize] = Some(self.now + after);
     }
@@ -443,7 +462,8 @@ impl Cluster {
     /// Proposes at `at`; false where it does not lead.
     pub(super) fn propose(&mut self, at: usize) -> bool {
         let node = &mut self.nodes[at];
-        let Some(Ok(id)) = node.raft.as_mut().map(Raft::propose) else { return false };
+        let raft = node.raft.as_mut().filter(|raft| !raft.is_transferring());
+        let Some(Ok(id)) = raft.map(Raft::propose) else { return false };
         assert_eq!(id.index.get(), node.log.len() as u64 + 1);
         let slot = Slot { term: id.term, payload: self.next_payload };
         self.next_payload += 1;
@@ -598,6 +618,7 @@ impl Cluster {
             if self.nodes[at].raft.is_none() {
                 self.restart(at);
             }
+            self.nodes[at].raft.as_mut().unwrap().set_disk_stalled(false);
         }
         let deadline = self.now + ticks;
         let mut proposed = None;

@@ -4,6 +4,7 @@
 mod claims;
 mod cluster;
 mod elections;
+mod failover;
 mod harness;
 mod log_runs;
 mod progress;

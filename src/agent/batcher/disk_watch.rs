@@ -1,0 +1,60 @@
+//! Leadership is tied to disk progress: heartbeats that flow prove nothing about a disk that hangs (PITFALLS 12).
+//!
+//! The log writer reports each flush. While it owes a report, the time since it last got work or reported is watched;
+//! beyond the limit the node gives up leadership and does not campaign until the next report.
+
+use super::Batcher;
+use crate::base::clock::Clock;
+
+/// When the log writer was last known to get on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DiskWatch {
+    /// Since when the oldest report has been owed; none: nothing is.
+    owed_since_ns: Option<u64>,
+    is_stalled: bool,
+}
+
+impl DiskWatch {
+    /// The log writer has reported something.
+    pub(super) const fn progressed(&mut self, now_ns: u64) {
+        if self.owed_since_ns.is_some() {
+            self.owed_since_ns = Some(now_ns);
+        }
+    }
+}
+
+impl<C: Clock> Batcher<C> {
+    /// Whether the log writer owes a report: entries that are not stable here, or hard state.
+    fn owes_report(&self) -> bool {
+        self.raft.stable_index() < self.raft.last_id().index || self.hard_state.has_outstanding()
+    }
+
+    /// Tells the core when the disk hangs, and when it goes on.
+    pub(super) fn watch_disk(&mut self) {
+        let watch = &self.disk_watch;
+        let since_ns = self.owes_report().then(|| watch.owed_since_ns.unwrap_or(self.now_ns));
+        let limit_ns = self.settings.disk_stall_limit_ns;
+        let is_stalled = since_ns.is_some_and(|since_ns| self.now_ns.saturating_sub(since_ns) >= limit_ns);
+        let was_stalled = std::mem::replace(&mut self.disk_watch.is_stalled, is_stalled);
+        self.disk_watch.owed_since_ns = since_ns;
+        if is_stalled == was_stalled {
+            return;
+        }
+        if is_stalled {
+            self.counters.disk_stalls.increment();
+            tracing::warn!(
+                "the disk has taken nothing for {} ms; not leading meanwhile",
+                limit_ns / 1_000_000
+            );
+        } else {
+            tracing::info!("the disk goes on");
+        }
+        self.raft.set_disk_stalled(is_stalled);
+    }
+
+    pub(super) fn disk_watch_deadline_ns(&self) -> Option<u64> {
+        let watch = &self.disk_watch;
+        let since_ns = watch.owed_since_ns.filter(|_| !watch.is_stalled)?;
+        Some(since_ns + self.settings.disk_stall_limit_ns)
+    }
+}
