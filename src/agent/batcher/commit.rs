@@ -107,6 +107,11 @@ impl<C: Clock> Batcher<C> {
 
     /// Clients on every node learn who leads (rule: news of a new leader is pushed).
     pub(super) fn announce_leadership(&mut self, term: Term, leader: Option<NodeId>) {
+        match leader {
+            Some(leader) if leader == self.settings.node_id => tracing::info!("this node leads term {term}"),
+            Some(leader) => tracing::info!("node {leader} leads term {term}"),
+            None => tracing::info!("no leader known in term {term}"),
+        }
         self.reply(BatcherReply::Leadership { term, leader });
         // News for subscribers may be lost to a full ring; the next change, or their own query, repairs that.
         let _ = self.rings.to_delivery.push(DeliveryNotice::Leadership { term, leader });

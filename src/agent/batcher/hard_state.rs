@@ -80,6 +80,7 @@ impl<C: Clock> Batcher<C> {
                 ConductorRequest::Pin(request) => self.pin(request),
                 ConductorRequest::Gone(peer) => {
                     self.counters.peers_gone.increment();
+                    tracing::info!("node {peer} is gone: its connections closed and it refuses another");
                     self.raft.suspect_leader(peer);
                 }
             }
