@@ -136,7 +136,7 @@ impl<D: Disk> LogWriter<D> {
         let (commands, hard_state) = self.gather()?;
         work += commands;
         if let Some((write_id, state)) = hard_state {
-            self.store.write_hard_state(&state)?;
+            self.write_hard_state(&state)?;
             self.counters.hard_state_writes.increment();
             self.hard_state_reports = Some(LogEvent::HardStateFlushed { write_id });
         }
@@ -149,6 +149,14 @@ impl<D: Disk> LogWriter<D> {
         self.hand_on_catalog();
         work += self.report_leftovers();
         Ok(work)
+    }
+
+    fn write_hard_state(&mut self, state: &StoredHardState) -> Result<(), LogError> {
+        #[cfg(feature = "faults")]
+        if crate::log::faults::is_planted(crate::log::faults::VOTE_NOT_PERSISTED) {
+            return Ok(());
+        }
+        self.store.write_hard_state(state)
     }
 
     /// Takes what is in the ring, bounded, into one write. Of several hard states only the newest is written.
@@ -204,6 +212,12 @@ impl<D: Disk> LogWriter<D> {
     }
 
     fn flush(&mut self) -> Result<(), LogError> {
+        #[cfg(feature = "faults")]
+        if crate::log::faults::is_planted(crate::log::faults::ACK_BEFORE_FLUSH) {
+            let written = self.store.write_staged()?.last;
+            (self.written, self.flushed) = (written, written);
+            return Ok(());
+        }
         if self.store.has_unflushed() {
             let flushed = self.store.flush()?;
             self.counters.flushes.increment();

@@ -26,6 +26,8 @@
 
 pub mod disk;
 mod error;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod hard_state;
 mod hot_tail;
 mod identity;

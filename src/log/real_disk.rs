@@ -52,6 +52,8 @@ impl RealFile {
 
 impl DiskFile for RealFile {
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> Result<(), DiskError> {
+        #[cfg(feature = "faults")]
+        super::faults::before_write(&self.file, parts, position).map_err(|e| self.error("note", e))?;
         let mut position = position;
         let mut parts = parts;
         while !parts.is_empty() {
@@ -98,8 +100,13 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> Result<(), DiskError> {
+        #[cfg(feature = "faults")]
+        super::faults::before_sync();
         // An interrupted fdatasync is no success: like every other failure it is final.
-        rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))
+        rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))?;
+        #[cfg(feature = "faults")]
+        super::faults::after_sync(&self.file).map_err(|e| self.error("note", e))?;
+        Ok(())
     }
 
     fn start_writeback(&self, position: u64, len: u64) {

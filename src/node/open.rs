@@ -9,6 +9,9 @@ use crate::log::{DiskErrorKind, Identity, LogError, RealDisk};
 
 /// Checks, locks and recovers the directory.
 pub(super) fn open(settings: &Settings) -> Result<Booted<RealDisk>, NodeError> {
+    #[cfg(feature = "faults")]
+    crate::log::faults::roll_back(&settings.data_dir)
+        .map_err(|error| NodeError::Unusable(format!("cannot roll back unsynced writes: {error}")))?;
     let identity = Identity::read(&RealDisk, &settings.data_dir).map_err(LogError::from)?;
     check_identity(settings, &identity)?;
     let booted = boot(RealDisk, &settings.data_dir, log_options(settings)?).map_err(|error| match error {
