@@ -1,0 +1,26 @@
+//! Real clusters to be tormented: shared by the tools and by integration tests (`#[path = "../lab/mod.rs"] mod lab;`).
+//!
+//! - [`cluster`]: `tercet node` processes in a temporary directory; start, kill -9, freeze, stop, look, verify.
+//! - [`proxy`]: a TCP proxy that fails on demand, on one thread, without privileges.
+//! - [`network`]: such proxies between the nodes of a cluster and in front of them: cuts, one-way cuts, delays.
+//! - [`load`]: an open-loop publisher on a thread of its own, with a history of its acknowledgements.
+//! - [`check`]: reads everything back and compares it with what was acknowledged.
+//!
+//! Nodes die with the *thread* that started them, so that nothing is left behind whatever ends the tool: start them
+//! from the main thread, or from one that outlives the cluster.
+
+#![allow(dead_code)] // Each user takes its own part.
+
+pub mod check;
+pub mod cluster;
+pub mod error;
+pub mod interrupt;
+pub mod load;
+pub mod network;
+#[path = "../../src/bin/tercet/pace.rs"]
+pub mod pace;
+pub mod ports;
+pub mod proxy;
+
+#[cfg(test)]
+mod tests;

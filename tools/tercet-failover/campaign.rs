@@ -1,0 +1,229 @@
+//! Round after round.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tercet::base::ids::{NodeId, Offset, Term};
+use tercet::base::prng::Prng;
+use tercet::client::NodeStatus;
+
+use super::lab::check::{self, Comparison};
+use super::lab::cluster::{Cluster, PATIENCE, Plan};
+use super::lab::error::{LabError, LabResult};
+use super::lab::interrupt::Interrupt;
+use super::lab::load::{History, Load, LoadPlan};
+use super::report::{Report, Round};
+use super::{Args, Kind};
+
+const TOPIC: &str = "failover";
+const PRODUCER: &str = "failover-load";
+/// A cluster that has taken so many bytes of events is checked and replaced: logs are not trimmed, and a node reads its
+/// whole log when it starts.
+const CLUSTER_BYTES: u64 = 256 << 20;
+/// Before the first round.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// The load keeps up again once nothing has been due for longer than this.
+const RECOVERED_LAG: Duration = Duration::from_millis(25);
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A run of the tool.
+pub struct Campaign<'a> {
+    args: &'a Args,
+    plan: Plan,
+    interrupt: &'a Interrupt,
+    prng: Prng,
+    report: Report,
+}
+
+/// A cluster under load.
+struct Stage {
+    cluster: Cluster,
+    load: Load,
+    /// As of the end of the latest failure.
+    term: Term,
+}
+
+impl<'a> Campaign<'a> {
+    /// Nothing done yet.
+    pub fn new(args: &'a Args, tercet: PathBuf, interrupt: &'a Interrupt) -> Self {
+        let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+        let plan = Plan {
+            nodes: args.nodes,
+            durability: args.durability(),
+            threads: args.threads(),
+            heartbeat_interval: args.heartbeat_interval,
+            proxied: args.kind == Kind::Cut,
+            ..Plan::new(tercet)
+        };
+        let report = Report::new(args, seed);
+        Self { args, plan, interrupt, prng: Prng::new(seed), report }
+    }
+
+    /// All rounds, on as many clusters as it takes. What was measured, and what ended it early.
+    pub fn run(mut self) -> (Report, LabResult<()>) {
+        let mut ended = Ok(());
+        while ended.is_ok() && self.report.rounds.len() < self.args.rounds as usize {
+            ended = self.run_cluster();
+        }
+        (self.report, ended)
+    }
+
+    fn run_cluster(&mut self) -> LabResult<()> {
+        let cluster = Cluster::start(&self.plan, self.interrupt)?;
+        self.report.clusters += 1;
+        let load = Load::start(LoadPlan {
+            servers: cluster.servers(),
+            producer: PRODUCER.to_owned(),
+            topic: TOPIC.to_owned(),
+            rate: self.args.rate,
+            size: self.args.size,
+        })?;
+        let (_, term) = cluster.caught_up(PATIENCE)?;
+        let mut stage = Stage { cluster, load, term };
+        self.pause(&stage.load, WARM_UP)?;
+        while self.report.rounds.len() < self.args.rounds as usize
+            && stage.load.sent() * (self.args.size.max(64) as u64) < CLUSTER_BYTES
+        {
+            let round = self.round(&mut stage)?;
+            let (done, of) = (self.report.rounds.len() + 1, self.args.rounds);
+            eprintln!("round {done}/{of}: {}", round.to_line(self.args.kind));
+            self.report.rounds.push(round);
+        }
+        self.finish(stage)
+    }
+
+    /// Sleeps, and notices Ctrl-C and a load that has failed.
+    fn pause(&self, load: &Load, length: Duration) -> LabResult<()> {
+        let end = Instant::now() + length;
+        while Instant::now() < end {
+            self.interrupt.check()?;
+            load.check()?;
+            std::thread::sleep(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(20)));
+        }
+        Ok(())
+    }
+
+    fn round(&mut self, stage: &mut Stage) -> LabResult<Round> {
+        stage.cluster.caught_up(PATIENCE)?;
+        let before = Duration::from_micros(self.prng.between(100_000, 400_000));
+        self.pause(&stage.load, before)?;
+        let (leader, term_before) = stage.cluster.leader(PATIENCE)?;
+        self.report.elections_uncaused += term_before.0.saturating_sub(stage.term.0);
+
+        let oldest = stage.load.acked();
+        let begun_ns = stage.load.now_ns().min(stage.load.pace().due_ns(oldest));
+        self.hit(&mut stage.cluster, leader)?;
+        let hit_ns = stage.load.now_ns();
+        self.wait_recovered(&stage.load, hit_ns)?;
+        let recovered_ns = stage.load.now_ns();
+        let survivors = stage.cluster.others(leader);
+        let (_, term_after) = stage.cluster.leader_among(&survivors, PATIENCE)?;
+        let held = Duration::from_micros(self.prng.between(50_000, 250_000));
+        self.pause(&stage.load, held)?;
+
+        let healing_ns = stage.load.now_ns();
+        self.heal(&mut stage.cluster, leader)?;
+        let (_, term_end) = stage.cluster.caught_up(PATIENCE)?;
+        let healed_ns = stage.load.now_ns();
+        self.wait_recovered(&stage.load, healed_ns)?;
+        stage.term = term_end;
+        Ok(Round {
+            node: leader,
+            outage_ns: stage.load.slowest_ns(begun_ns, recovered_ns),
+            return_ns: stage.load.slowest_ns(healing_ns, stage.load.now_ns()),
+            caught_up_ns: healed_ns - healing_ns,
+            elections: term_after.0.saturating_sub(term_before.0),
+            elections_on_return: term_end.0.saturating_sub(term_after.0),
+        })
+    }
+
+    fn hit(&self, cluster: &mut Cluster, leader: NodeId) -> LabResult<()> {
+        match self.args.kind {
+            Kind::Kill => cluster.kill(leader)?,
+            Kind::Freeze => cluster.node(leader).freeze(),
+            Kind::Cut => cluster.network()?.isolate(leader, true)?,
+        }
+        Ok(())
+    }
+
+    fn heal(&self, cluster: &mut Cluster, leader: NodeId) -> LabResult<()> {
+        match self.args.kind {
+            Kind::Kill => cluster.restart(leader)?,
+            Kind::Freeze => cluster.node(leader).resume(),
+            Kind::Cut => cluster.network()?.heal()?,
+        }
+        Ok(())
+    }
+
+    /// Waits until an event that was due after `since_ns` is acknowledged, and all that are due now nearly are.
+    fn wait_recovered(&self, load: &Load, since_ns: u64) -> LabResult<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.interrupt.check()?;
+            load.check()?;
+            let acked = load.acked();
+            if acked > 0 && load.pace().due_ns(acked - 1) > since_ns && load.lag() < RECOVERED_LAG {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let line = format!(
+                    "round {}: the load does not keep up again within {PATIENCE:?}; it is {:?} behind",
+                    self.report.rounds.len() + 1,
+                    load.lag()
+                );
+                return Err(LabError::Failed(line));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Everything is read back and verified.
+    fn finish(&mut self, stage: Stage) -> LabResult<()> {
+        let Stage { mut cluster, load, .. } = stage;
+        let (history, sent) = load.finish(PATIENCE)?;
+        let statuses = cluster.settled(PATIENCE)?;
+        let before = self.report.violations().len();
+        self.compare(&cluster, &history, sent, &statuses)?;
+        for id in cluster.ids() {
+            let code = cluster.terminate(id)?;
+            self.report.unclean_stops += u64::from(code != Some(0));
+            let (code, said) = cluster.node(id).verify()?;
+            self.report.verify_exit_codes.push(code.unwrap_or(-1));
+            if code != Some(0) {
+                eprintln!("node {id}: log verify: {said}");
+            }
+        }
+        if self.report.violations().len() > before {
+            self.report.kept.push(cluster.keep());
+        }
+        Ok(())
+    }
+
+    fn compare(
+        &mut self,
+        cluster: &Cluster,
+        history: &History,
+        sent: u64,
+        statuses: &[NodeStatus],
+    ) -> LabResult<()> {
+        let report = &mut self.report;
+        let (offsets, wrong) = history.offsets(sent);
+        report.events += sent;
+        report.acknowledgements_wrong += wrong;
+        report.duplicates_unexplained += history.duplicates_unexplained;
+        report.resent += history.resent;
+        let sums = |status: &NodeStatus| (status.log_checksum, status.producers_checksum);
+        report.logs_differ +=
+            statuses.iter().filter(|status| sums(status) != sums(&statuses[0])).count() as u64;
+        let end: Offset = statuses[0].last_offset;
+        for node in &cluster.nodes {
+            let mut comparison = Comparison::new(&offsets, self.args.size);
+            check::read(node.direct, TOPIC, end, self.interrupt, |event| {
+                comparison.see(event.offset, event.sequence.0, event.body);
+            })?;
+            report.faults = report.faults.plus(&comparison.finish());
+        }
+        Ok(())
+    }
+}

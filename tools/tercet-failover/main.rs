@@ -1,0 +1,157 @@
+//! `tercet-failover`: how long a client waits when the leader dies, freezes or is cut off, over many rounds.
+//!
+//! Each round: all nodes caught up under an open-loop load; at a random moment the leader is hit; the outage is the
+//! largest time from when an event was due to its acknowledgement; the leader comes back and catches up. At the end
+//! every event is read back from every node, and every file is verified.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod campaign;
+mod report;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use tercet::base::units::{parse_duration_ns, parse_size_bytes};
+use tercet::config::ThreadingMode;
+use tercet::entry::Durability;
+
+use self::campaign::Campaign;
+use self::lab::cluster::find_tercet;
+use self::lab::error::LabResult;
+use self::lab::interrupt::Interrupt;
+
+/// What happens to the leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Kind {
+    /// kill -9, then a new start.
+    Kill,
+    /// SIGSTOP, then SIGCONT.
+    Freeze,
+    /// A black hole on the network, towards peers and clients; then it heals.
+    Cut,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Freeze => "freeze",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum DurabilityArgument {
+    Disk,
+    Memory,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum ThreadsArgument {
+    Auto,
+    Shared,
+    Dedicated,
+}
+
+/// Measures failover as a client sees it: K failures of the leader under an open-loop load.
+#[derive(Parser, Debug)]
+#[command(name = "tercet-failover", version)]
+struct Args {
+    /// What happens to the leader
+    #[arg(long)]
+    kind: Kind,
+    /// How many failures
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Events a second
+    #[arg(long, default_value_t = 1_000.0, value_parser = rate)]
+    rate: f64,
+    /// Nodes; a majority must survive one failure
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=7))]
+    nodes: u16,
+    /// Bytes of each event
+    #[arg(long, default_value = "512", value_parser = size)]
+    size: usize,
+    /// What an acknowledgement means
+    #[arg(long, default_value = "disk")]
+    durability: DurabilityArgument,
+    /// How the nodes lay agents onto threads
+    #[arg(long, default_value = "auto")]
+    threads: ThreadsArgument,
+    /// Between two heartbeats of a leader; the nodes' default if not given
+    #[arg(long, value_parser = duration)]
+    heartbeat_interval: Option<Duration>,
+    /// Seed of the random moments; the run prints it
+    #[arg(long)]
+    seed: Option<u64>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "give a number".to_owned())?;
+    if (1.0..=1_000_000.0).contains(&rate) { Ok(rate) } else { Err("give 1 to 1000000".to_owned()) }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = parse_size_bytes(text).map_err(|error| error.to_string())?;
+    if bytes <= 1 << 20 { Ok(bytes as usize) } else { Err("an event has at most 1MiB".to_owned()) }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration_ns(text).map(Duration::from_nanos).map_err(|error| error.to_string())
+}
+
+impl Args {
+    const fn durability(&self) -> Durability {
+        match self.durability {
+            DurabilityArgument::Disk => Durability::Disk,
+            DurabilityArgument::Memory => Durability::Memory,
+        }
+    }
+
+    const fn threads(&self) -> ThreadingMode {
+        match self.threads {
+            ThreadsArgument::Auto => ThreadingMode::Auto,
+            ThreadsArgument::Shared => ThreadingMode::Shared,
+            ThreadsArgument::Dedicated => ThreadingMode::Dedicated,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tercet-failover: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(args: &Args) -> LabResult<ExitCode> {
+    let tercet = find_tercet()?;
+    let interrupt = Interrupt::install()?;
+    let (report, ended) = Campaign::new(args, tercet, &interrupt).run();
+    // What was measured until then is shown whatever ended it.
+    if args.json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{}", report.to_text());
+    }
+    let broken = report.violations();
+    if !broken.is_empty() {
+        eprintln!("tercet-failover: violated: {}", broken.join(", "));
+        for kept in &report.kept {
+            eprintln!("tercet-failover: files are kept in {}", kept.display());
+        }
+        return Ok(ExitCode::from(4));
+    }
+    ended.map(|()| ExitCode::SUCCESS)
+}
