@@ -1,8 +1,10 @@
 //! Hard state: what Raft must never forget (figure 2 of the paper: current_term, voted_for), with the claimed tail
 //! (rule 11), the peers' pinned incarnations (rule 13) and the boot id.
 //!
-//! One file of two 4 KiB blocks, written in turn, each write synced before the call returns; the slot with the higher
-//! number holds. A torn write therefore loses only what nobody has been told of yet.
+//! One file of two 4 KiB blocks; the slot with the higher number holds. A write goes to the block that is not known to
+//! be durable, is synced before the call returns, and is then copied into the other block, without waiting: the copy is
+//! synced at leisure. So a torn write loses only what nobody has been told of yet, one sync is all that a vote waits
+//! for, and a block that rots later holds no only copy.
 //!
 //! ```text
 //! slot (512 B at 0 and at 4096): 0 magic "TERCHST\0" | 8 version u32 | 12 pin count u32 | 16 number u64 | 24 term u64
@@ -178,6 +180,10 @@ pub fn choose_slot(even: SlotFound, odd: SlotFound) -> Result<(u64, StoredHardSt
 pub struct HardStateFile<F> {
     file: F,
     number: u64,
+    /// The block (0 or 1) whose content is known to be durable; never written before the other one is synced.
+    durable: u64,
+    /// The other block holds a copy that is not synced yet.
+    copy_unsynced: bool,
 }
 
 impl<F: DiskFile> HardStateFile<F> {
@@ -191,10 +197,10 @@ impl<F: DiskFile> HardStateFile<F> {
         state: &StoredHardState,
     ) -> Result<Self, DiskError> {
         let file = disk.create(path, 2 * BLOCK_BYTES)?;
-        let mut hard_state = Self { file, number: 0 };
+        let mut hard_state = Self { file, number: 0, durable: 0, copy_unsynced: false };
         // Both slots, so that one flipped bit never leaves a node without.
         hard_state.write(state)?;
-        hard_state.write(state)?;
+        hard_state.sync_copy()?;
         Ok(hard_state)
     }
 
@@ -227,20 +233,41 @@ impl<F: DiskFile> HardStateFile<F> {
             *slot = StoredHardState::decode(&bytes[..read]);
         }
         let [even, odd] = slots;
+        let number_in_odd = if let SlotFound::Good(number, _) = &odd { Some(*number) } else { None };
         let chosen = choose_slot(even, odd);
         let (number, state) = chosen.map_err(|what| LogError::HardState { file: path.to_owned(), what })?;
-        Ok((Self { file, number }, state))
+        let durable = u64::from(number_in_odd == Some(number));
+        Ok((Self { file, number, durable, copy_unsynced: false }, state))
     }
 
-    /// Writes the other slot and syncs. On return the state is durable.
+    /// Makes the state durable in one block and begins a copy in the other.
     ///
     /// # Errors
     /// Final: the caller must stop.
     pub fn write(&mut self, state: &StoredHardState) -> Result<(), DiskError> {
-        let number = self.number + 1;
-        self.file.write_at(&[IoSlice::new(&state.encode(number))], (number % 2) * BLOCK_BYTES)?;
+        let fresh = 1 - self.durable;
+        self.put(fresh, state)?;
         self.file.sync_data()?;
-        self.number = number;
+        self.durable = fresh;
+        // A crash that tears the copy leaves the block that was just synced.
+        self.put(1 - fresh, state)?;
+        self.copy_unsynced = true;
+        Ok(())
+    }
+
+    fn put(&mut self, block: u64, state: &StoredHardState) -> Result<(), DiskError> {
+        self.number += 1;
+        self.file.write_at(&[IoSlice::new(&state.encode(self.number))], block * BLOCK_BYTES)
+    }
+
+    /// Makes the copy durable too, if it is not. For quiet moments.
+    ///
+    /// # Errors
+    /// Final: the caller must stop.
+    pub fn sync_copy(&mut self) -> Result<(), DiskError> {
+        if std::mem::take(&mut self.copy_unsynced) {
+            self.file.sync_data()?;
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@
 //! ```text
 //! identity     who it belongs to; written last by `format`
 //! lock         held while a node (or a check) uses the directory
-//! hard_state   two slots written in turn: term, vote, claimed tail, pins
+//! hard_state   two slots, one written and synced, then copied into the other: term, vote, claimed tail, pins
 //! group-0/     seg-<number>.log ..., and `spare`, the next one in preparation
 //! ```
 //!

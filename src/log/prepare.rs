@@ -1,4 +1,4 @@
-//! Work for quiet moments: the lone watermark, the next segment, files to unlink.
+//! Work for quiet moments: the lone watermark, the hard state's copy, the next segment, files to unlink.
 //!
 //! A block's first write costs several times an overwrite (and on ext4 a journal write), so the next segment is
 //! filled with zeros in bounded slices, each pushed towards the device at once, long before it is needed. A spare that
@@ -63,6 +63,8 @@ impl<D: Disk> LogStore<D> {
     /// Final. A disk that is too full for the next segment is not an error here; it is asked again after a second.
     pub fn idle(&mut self, now_ns: u64) -> Result<IdleWork, LogError> {
         self.check()?;
+        let copied = self.hard_state.sync_copy();
+        copied.map_err(|error| self.fail_sync(error))?;
         let mut work = IdleWork { watermark_flushed: self.idle_watermark(now_ns)?, ..IdleWork::default() };
         if self.idle.full {
             let since_ns = *self.idle.full_since_ns.get_or_insert(now_ns);

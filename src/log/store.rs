@@ -294,9 +294,7 @@ impl<D: Disk> LogStore<D> {
     /// Final.
     pub fn write_hard_state(&mut self, state: &StoredHardState) -> Result<(), LogError> {
         self.check()?;
-        // Both slots, one after the other: a slot that rots later never holds the only copy of a vote, and a slot that
-        // is torn by a crash now belongs to a state on which nothing depends yet.
-        let written = self.hard_state.write(state).and_then(|()| self.hard_state.write(state));
+        let written = self.hard_state.write(state);
         written.map_err(|error| self.fail_sync(error))
     }
 
@@ -317,6 +315,8 @@ impl<D: Disk> LogStore<D> {
             self.write_slot(|slot| Slot { clean: true, ..slot })?;
             self.sync_active()?;
         }
+        let copied = self.hard_state.sync_copy();
+        copied.map_err(|error| self.fail_sync(error))?;
         self.unlink_free()?;
         self.poison = Some("it was closed".to_owned());
         Ok(())
