@@ -281,9 +281,13 @@ impl<F: DiskFile> HardStateFile<F> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::io::IoSlice;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-    use super::{SlotFound, StoredHardState, choose_slot};
+    use super::{BLOCK_BYTES, HardStateFile, SlotFound, StoredHardState, choose_slot};
     use crate::base::ids::{EntryId, Incarnation, LogIndex, NodeId, Term};
+    use crate::log::disk::{DiskError, DiskFile, Mapping};
 
     fn sample() -> StoredHardState {
         StoredHardState {
@@ -323,5 +327,72 @@ mod tests {
         assert!(chosen(SlotFound::Damaged, SlotFound::Damaged).is_err());
         assert!(chosen(SlotFound::UnknownVersion(2), good(5)).is_err());
         assert!(chosen(good(4), SlotFound::UnknownVersion(2)).is_err());
+    }
+
+    /// Watches the order of writes and syncs: a crash may tear the block that is being written, so the other one must
+    /// be durable at that moment.
+    #[derive(Default)]
+    struct Watched {
+        dirty: [AtomicBool; 2],
+        writes: AtomicU32,
+    }
+
+    impl DiskFile for Watched {
+        fn write_at(&self, _parts: &[IoSlice<'_>], position: u64) -> Result<(), DiskError> {
+            let block = (position / BLOCK_BYTES) as usize;
+            assert!(
+                !self.dirty[1 - block].load(Ordering::Relaxed),
+                "block {block} is written while the other one is not durable"
+            );
+            self.dirty[block].store(true, Ordering::Relaxed);
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn read_at(&self, _buf: &mut [u8], _position: u64) -> Result<usize, DiskError> {
+            Ok(0)
+        }
+
+        fn sync_data(&self) -> Result<(), DiskError> {
+            self.dirty.iter().for_each(|dirty| dirty.store(false, Ordering::Relaxed));
+            Ok(())
+        }
+
+        fn start_writeback(&self, _position: u64, _len: u64) {}
+
+        fn drop_cache(&self, _position: u64, _len: u64) {}
+
+        fn len_bytes(&self) -> Result<u64, DiskError> {
+            Ok(2 * BLOCK_BYTES)
+        }
+
+        fn map(&self) -> Result<Option<Mapping>, DiskError> {
+            Ok(None)
+        }
+
+        fn path(&self) -> &Path {
+            Path::new("hard_state")
+        }
+    }
+
+    #[test]
+    fn no_block_is_written_while_the_other_one_is_not_durable() {
+        let file = Watched::default();
+        let mut hard_state = HardStateFile { file, number: 7, durable: 1, copy_unsynced: false };
+        for round in 0..9 {
+            hard_state.write(&sample()).unwrap();
+            assert!(
+                !hard_state.file.dirty[hard_state.durable as usize].load(Ordering::Relaxed),
+                "durable on return"
+            );
+            if round % 3 == 2 {
+                hard_state.sync_copy().unwrap();
+                assert!(
+                    hard_state.file.dirty.iter().all(|dirty| !dirty.load(Ordering::Relaxed)),
+                    "and the copy at leisure"
+                );
+            }
+        }
+        assert_eq!((hard_state.number, hard_state.file.writes.load(Ordering::Relaxed)), (7 + 18, 18));
     }
 }
