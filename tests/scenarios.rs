@@ -4,6 +4,8 @@
 //! Nothing here asserts how long something takes: waits are long, and end as soon as what is waited for is there. What
 //! must *not* happen is watched for a stated while.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../tools/lab/mod.rs"]
 mod lab;
 
