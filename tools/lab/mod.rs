@@ -21,6 +21,3 @@ pub mod network;
 pub mod pace;
 pub mod ports;
 pub mod proxy;
-
-#[cfg(test)]
-mod tests;

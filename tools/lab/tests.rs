@@ -1,4 +1,4 @@
-//! The kit itself. These run in every crate that includes it.
+//! The kit itself. They run once, with `tercet-failover`.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use tercet::base::ids::Offset;
 
-use super::check::{Comparison, Faults};
-use super::load::{self, AckRun, History};
-use super::pace::Pace;
-use super::ports::free_addresses;
-use super::proxy::{Direction, LinkId, Proxy, Traffic};
+use crate::lab::check::{Comparison, Faults};
+use crate::lab::load::{self, AckRun, History};
+use crate::lab::pace::Pace;
+use crate::lab::ports::free_addresses;
+use crate::lab::proxy::{Direction, LinkId, Proxy, Traffic};
 
 /// Longer than anything here should take.
 const LIMIT: Duration = Duration::from_secs(20);

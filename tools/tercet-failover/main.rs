@@ -8,6 +8,9 @@
 mod lab;
 
 mod campaign;
+#[cfg(test)]
+#[path = "../lab/tests.rs"]
+mod lab_tests;
 mod report;
 
 use std::process::ExitCode;

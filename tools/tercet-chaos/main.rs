@@ -1,0 +1,259 @@
+//! `tercet-chaos`: a real cluster, writers and readers, a seeded schedule of faults, and a checker over the history.
+//!
+//! The seed gives the faults, their targets' choice and their lengths; the moments in the nodes' own work at which they
+//! strike differ from run to run.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod checker;
+mod faults;
+mod readers;
+mod watcher;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use serde_json::{Value, json};
+use tercet::base::prng::Prng;
+use tercet::base::units::parse_duration_ns;
+use tercet::config::ThreadingMode;
+use tercet::entry::Durability;
+
+use self::checker::{Checked, Record};
+use self::faults::Injector;
+use self::lab::cluster::{Cluster, PATIENCE, Plan, find_tercet};
+use self::lab::error::LabResult;
+use self::lab::interrupt::Interrupt;
+use self::lab::load::{Load, LoadPlan};
+use self::readers::Reader;
+use self::watcher::Watcher;
+
+const NODES: u16 = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum DurabilityArgument {
+    Disk,
+    Memory,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum ThreadsArgument {
+    Auto,
+    Shared,
+    Dedicated,
+}
+
+/// Torments a real cluster and checks what it promised.
+#[derive(Parser, Debug)]
+#[command(name = "tercet-chaos", version)]
+struct Args {
+    /// For how long faults are injected
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    duration: Duration,
+    /// Seed of the schedule; the run prints it
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Writers, each a producer of its own
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    writers: u16,
+    /// Readers of everything
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    readers: u16,
+    /// Events a second of each writer
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Bytes of each event
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    size: u32,
+    /// What an acknowledgement means
+    #[arg(long, default_value = "disk")]
+    durability: DurabilityArgument,
+    /// How the nodes lay agents onto threads
+    #[arg(long, default_value = "auto")]
+    threads: ThreadsArgument,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration_ns(text).map(Duration::from_nanos).map_err(|error| error.to_string())
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tercet-chaos: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// A cluster, and whoever works with it.
+struct Stage {
+    cluster: Cluster,
+    loads: Vec<Load>,
+    readers: Vec<Reader>,
+    watcher: Watcher,
+}
+
+fn run(args: &Args) -> LabResult<ExitCode> {
+    let tercet = find_tercet()?;
+    let interrupt = Interrupt::install()?;
+    let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    eprintln!("seed {seed}");
+    let mut stage = set_up(args, tercet, &interrupt)?;
+    let mut injector = Injector::new(Prng::new(seed));
+    let begun = Instant::now();
+    let tormented = injector.torment(&mut stage.cluster, &stage.loads, args.duration, &interrupt);
+    let tormented = tormented.and_then(|()| injector.heal(&mut stage.cluster));
+    if let Err(error) = tormented {
+        // What the nodes said helps to find out why.
+        eprintln!("tercet-chaos: files are kept in {}", stage.cluster.keep().display());
+        return Err(error);
+    }
+    let elapsed = begun.elapsed();
+    let (mut cluster, record) = match gather(stage, &interrupt) {
+        Ok(gathered) => gathered,
+        Err((error, kept)) => {
+            eprintln!("tercet-chaos: files are kept in {}", kept.display());
+            return Err(error);
+        }
+    };
+    let checked = checker::check(&mut cluster, &record, args.size as usize, &interrupt)?;
+    show(args, seed, elapsed, &injector, &record, &checked);
+    if checked.violations.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let kept = cluster.keep();
+    checker::write_history(&kept, &record, &checked)?;
+    fs::write(kept.join("faults.txt"), injector.diary.join("\n"))?;
+    eprintln!(
+        "tercet-chaos: {} violations; the history is kept in {}",
+        checked.violations.len(),
+        kept.display()
+    );
+    Ok(ExitCode::from(4))
+}
+
+fn set_up(args: &Args, tercet: PathBuf, interrupt: &Interrupt) -> LabResult<Stage> {
+    let plan = Plan {
+        nodes: NODES,
+        durability: match args.durability {
+            DurabilityArgument::Disk => Durability::Disk,
+            DurabilityArgument::Memory => Durability::Memory,
+        },
+        threads: match args.threads {
+            ThreadsArgument::Auto => ThreadingMode::Auto,
+            ThreadsArgument::Shared => ThreadingMode::Shared,
+            ThreadsArgument::Dedicated => ThreadingMode::Dedicated,
+        },
+        proxied: true,
+        ..Plan::new(tercet)
+    };
+    let cluster = Cluster::start(&plan, interrupt)?;
+    let servers = cluster.servers();
+    let direct = cluster.nodes.iter().map(|node| node.direct).collect();
+    let watcher = Watcher::start(direct)?;
+    let loads = (0..args.writers).map(|writer| {
+        Load::start(LoadPlan {
+            servers: servers.clone(),
+            producer: checker::writer_name(writer),
+            topic: "chaos".to_owned(),
+            rate: f64::from(args.rate),
+            size: args.size as usize,
+        })
+    });
+    let loads = loads.collect::<LabResult<Vec<Load>>>()?;
+    let readers = (0..args.readers).map(|reader| {
+        // Each begins at another node.
+        let mut servers = servers.clone();
+        let first = usize::from(reader) % servers.len();
+        servers.rotate_left(first);
+        Reader::start(servers, args.size as usize)
+    });
+    let readers = readers.collect::<LabResult<Vec<Reader>>>()?;
+    Ok(Stage { cluster, loads, readers, watcher })
+}
+
+/// Ends all work and collects what everybody has seen. On an error the cluster's files are kept.
+fn gather(
+    stage: Stage,
+    interrupt: &Interrupt,
+) -> Result<(Cluster, Record), (self::lab::error::LabError, PathBuf)> {
+    let Stage { mut cluster, loads, readers, watcher } = stage;
+    let collect = || {
+        cluster.caught_up(PATIENCE)?;
+        let mut record = Record::default();
+        for load in loads {
+            record.writers.push(load.finish(PATIENCE)?);
+        }
+        record.statuses = cluster.settled(PATIENCE)?;
+        let end = record.statuses[0].last_offset;
+        for reader in readers {
+            record.readers.push(reader.finish(end, PATIENCE, interrupt)?);
+        }
+        record.leaders = watcher.finish();
+        Ok(record)
+    };
+    match collect() {
+        Ok(record) => Ok((cluster, record)),
+        Err(error) => Err((error, cluster.keep())),
+    }
+}
+
+fn show(args: &Args, seed: u64, elapsed: Duration, injector: &Injector, record: &Record, checked: &Checked) {
+    let faults: u64 = injector.counts.values().sum();
+    let terms = record.leaders.keys().next_back().copied().unwrap_or(0);
+    if args.json {
+        let counts: Value =
+            injector.counts.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
+        let object = json!({
+            "seed": seed,
+            "elapsed_s": elapsed.as_secs_f64(),
+            "faults": counts,
+            "faults_injected": faults,
+            "events_acknowledged": checked.acknowledged,
+            "events_in_log": checked.events,
+            "events_read": checked.events_read,
+            "resent": checked.resent,
+            "terms": terms,
+            "terms_with_a_leader_seen": record.leaders.len(),
+            "verify_exit_codes": checked.verify_exit_codes,
+            "violations": checked.violations,
+        });
+        println!("{object}");
+        return;
+    }
+    let mut text = format!("seed {seed}, {:.0} s, {faults} faults:\n", elapsed.as_secs_f64());
+    for (name, count) in &injector.counts {
+        let _ = writeln!(text, "  {name:<18}{count:>6}");
+    }
+    let _ = writeln!(
+        text,
+        "checked: {} acknowledged events ({} sent again) on each of {NODES} nodes, {} events by {} readers, {} terms",
+        checked.acknowledged,
+        checked.resent,
+        checked.events_read,
+        record.readers.len(),
+        terms
+    );
+    let _ = writeln!(
+        text,
+        "log verify: {:?}; violations: {}",
+        checked.verify_exit_codes,
+        checked.violations.len()
+    );
+    for violation in &checked.violations {
+        let _ = writeln!(text, "  {violation}");
+    }
+    print!("{text}");
+}
