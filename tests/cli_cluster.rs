@@ -345,6 +345,24 @@ fn a_torn_tail_is_reported_and_damage_below_the_watermark_is_exit_code_4_with_fi
 }
 
 #[test]
+fn a_transfer_is_done_where_the_node_leads_already_and_refused_to_a_stranger() {
+    let cluster = TestCluster::start(3);
+    let leader = cluster.nodes[cluster.leader()].id.to_string();
+    // One node of the list will do, whoever leads.
+    for place in 0..3 {
+        let done = run(&["transfer", "--servers", &cluster.server(place), "--to", &leader]).expect_code(0);
+        assert!(done.text().starts_with(&format!("node {leader} leads now (term ")), "{}", done.text());
+        assert_eq!((done.text().lines().count(), done.stderr.as_str()), (1, ""));
+    }
+    let servers = cluster.servers();
+    let refused = run(&["transfer", "--servers", &servers, "--to", "9"]).expect_code(1);
+    assert_eq!(refused.expect_line("node 9 cannot lead").text(), "");
+    let done = run(&["transfer", "--servers", &servers, "--to", &leader, "--json"]).expect_code(0).json();
+    assert_eq!(done["leader_id"].to_string(), leader);
+    assert!(done["term"].is_u64() && done["elapsed_ms"].is_f64(), "{done}");
+}
+
+#[test]
 fn bench_reports_what_is_documented() {
     let cluster = TestCluster::start(3);
     let load = ["--size", "100", "--duration", "1s", "--warmup", "200ms", "--connections", "2", "--json"];

@@ -18,6 +18,7 @@ mod replicate;
 mod status;
 mod tail;
 mod timers;
+mod transfer;
 
 use std::collections::VecDeque;
 

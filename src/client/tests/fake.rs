@@ -12,7 +12,7 @@ use crate::entry::Durability;
 use crate::protocol::client::{
     AckKind, AckRun, ClientHelloAccept, ClientHelloReply, ClientMessage, CommitAnswer, List, MemberAddress,
     NodeRole, ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode, ServerMessage,
-    StatusReply, Subscribe, SubscribeFrom, SubscriptionError, SubscriptionErrorCode,
+    StatusReply, Subscribe, SubscribeFrom, SubscriptionError, SubscriptionErrorCode, TransferOutcome,
 };
 use crate::protocol::frame::{ProtocolOffer, split_frame};
 
@@ -58,6 +58,10 @@ pub(super) struct State {
     pub credits: u64,
     /// These nodes cannot read their logs.
     pub unreadable: Vec<u16>,
+    /// What the leader answers to a transfer request instead of carrying it out.
+    pub transfer: Option<TransferOutcome<'static>>,
+    /// Nodes that were asked for a transfer, and to whom.
+    pub transfers: Vec<(u16, u16)>,
 }
 
 /// Some nodes on loopback.
@@ -97,6 +101,8 @@ impl Cluster {
             subscribes: Vec::new(),
             credits: 0,
             unreadable: Vec::new(),
+            transfer: None,
+            transfers: Vec::new(),
         };
         let (state, stop) = (Arc::new(Mutex::new(state)), Arc::new(AtomicBool::new(false)));
         for (node, listener) in (1..).zip(listeners) {
@@ -260,6 +266,22 @@ fn answer(node: u16, state: &mut State, stream: &mut TcpStream, message: &Client
         }
         ClientMessage::Subscribe(wish) => take_subscribe(node, state, stream, wish),
         ClientMessage::SubscribeCredit { bytes, .. } => state.credits += u64::from(*bytes),
+        ClientMessage::TransferLeadership { request_id, to } => {
+            state.transfers.push((node, to.0));
+            let outcome = match state.transfer {
+                Some(outcome) if leads => outcome,
+                _ if !leads => TransferOutcome::NotLeader {
+                    term: Term(state.term),
+                    leader_id: state.leader.map(NodeId),
+                    address: "",
+                },
+                _ => {
+                    (state.term, state.leader) = (state.term + 1, Some(to.0));
+                    TransferOutcome::Done
+                }
+            };
+            send(stream, &ServerMessage::TransferReply { request_id: *request_id, outcome });
+        }
     }
 }
 

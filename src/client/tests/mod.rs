@@ -5,6 +5,7 @@ mod publisher;
 mod publisher_trouble;
 mod query;
 mod subscriber;
+mod transfer;
 
 use super::{ClientError, ClientOptions, Publisher, Subscriber, parse_servers};
 
