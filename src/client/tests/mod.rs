@@ -2,6 +2,7 @@
 
 mod fake;
 mod publisher;
+mod publisher_failover;
 mod publisher_trouble;
 mod query;
 mod subscriber;
