@@ -269,6 +269,30 @@ fn a_publish_survives_its_leader_and_counts_no_duplicates_of_its_own() {
 }
 
 #[test]
+fn a_rolling_restart_under_load_costs_no_error_and_no_duplicate() {
+    let mut cluster = TestCluster::start(3);
+    let lines: Vec<String> = (0..24_000).map(|n| format!("event {n}")).collect();
+    let (input, log) = (cluster.path("input"), cluster.path("acks"));
+    fs::write(&input, lines.join("\n")).unwrap();
+    let files = ["--input", input.to_str().unwrap(), "--ack-log", log.to_str().unwrap(), "--json"];
+    let arguments = ["publish", "--servers", &cluster.servers(), "--topic", "t", "--rate", "4000"];
+    let running = spawn(&[&arguments[..], &files].concat());
+    for place in 0..3 {
+        let enough = (place + 1) * 2_000;
+        eventually("more acknowledgements", || (read_ack_log(&log).len() > enough).then_some(()));
+        assert_eq!(cluster.nodes[place].stop(), Some(0), "node {}", place + 1);
+        cluster.nodes[place].start();
+        // All three run and agree before the next one goes.
+        cluster.leader();
+    }
+    let ended = running.wait().expect_code(0);
+    assert_eq!(ended.stderr, "", "not a word");
+    let published = ended.json();
+    assert_eq!((&published["acknowledged"], &published["duplicates"]), (&json!(24_000), &json!(0)));
+    check_acknowledged(&cluster, &read_ack_log(&log), &lines);
+}
+
+#[test]
 fn a_publish_survives_all_nodes_killed_again_and_again_and_their_files_verify() {
     let mut cluster = TestCluster::start(3);
     let lines: Vec<String> = (0..9_000).map(|n| format!("event {n} {}", "x".repeat(n % 700))).collect();
