@@ -37,6 +37,10 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["subscribe", "--servers", NOWHERE, "--count", "many"], "--count"),
     (&["status", "--servers", "nonsense"], "bad list of servers"),
     (&["status"], "--servers"),
+    (&["transfer", "--servers", NOWHERE], "--to"),
+    (&["transfer", "--servers", NOWHERE, "--to", "0"], "--to"),
+    (&["transfer", "--servers", NOWHERE, "--to", "two"], "--to"),
+    (&["transfer", "--servers", "nonsense", "--to", "2"], "bad list of servers"),
     (&["bench", "--servers", NOWHERE, "--rate", "fast", "--size", "1", "--duration", "1s"], "--rate"),
     (&["bench", "--servers", NOWHERE, "--rate", "1", "--size", "2MiB", "--duration", "1s"], "--size 2097152"),
     (&["bench", "--servers", NOWHERE, "--rate", "1", "--size", "1", "--duration", "0"], "--duration"),
@@ -92,6 +96,8 @@ fn a_cluster_that_is_not_there_is_exit_code_3_and_one_line() {
     let publish = ["publish", "--servers", &dead, "--topic", "t", "--timeout", "300ms", "--producer", "p"];
     run_with(&publish, b"a\n").expect_code(3).expect_line("no node reachable");
     run(&["subscribe", "--servers", &dead, "--until-end"]).expect_code(3).expect_line("no node reachable");
+    let transfer = ["transfer", "--servers", &dead, "--to", "2", "--timeout", "300ms"];
+    run(&transfer).expect_code(3).expect_line("no node reachable");
     let status = run(&["status", "--servers", &dead, "--json"]).expect_code(3).expect_line("none of 1 nodes");
     let rows = &status.json()["nodes"];
     assert_eq!(rows[0]["server"], dead.as_str());

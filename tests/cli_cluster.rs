@@ -269,6 +269,30 @@ fn a_publish_survives_its_leader_and_counts_no_duplicates_of_its_own() {
 }
 
 #[test]
+fn a_rolling_restart_under_load_costs_no_error_and_no_duplicate() {
+    let mut cluster = TestCluster::start(3);
+    let lines: Vec<String> = (0..24_000).map(|n| format!("event {n}")).collect();
+    let (input, log) = (cluster.path("input"), cluster.path("acks"));
+    fs::write(&input, lines.join("\n")).unwrap();
+    let files = ["--input", input.to_str().unwrap(), "--ack-log", log.to_str().unwrap(), "--json"];
+    let arguments = ["publish", "--servers", &cluster.servers(), "--topic", "t", "--rate", "4000"];
+    let running = spawn(&[&arguments[..], &files].concat());
+    for place in 0..3 {
+        let enough = (place + 1) * 2_000;
+        eventually("more acknowledgements", || (read_ack_log(&log).len() > enough).then_some(()));
+        assert_eq!(cluster.nodes[place].stop(), Some(0), "node {}", place + 1);
+        cluster.nodes[place].start();
+        // All three run and agree before the next one goes.
+        cluster.leader();
+    }
+    let ended = running.wait().expect_code(0);
+    assert_eq!(ended.stderr, "", "not a word");
+    let published = ended.json();
+    assert_eq!((&published["acknowledged"], &published["duplicates"]), (&json!(24_000), &json!(0)));
+    check_acknowledged(&cluster, &read_ack_log(&log), &lines);
+}
+
+#[test]
 fn a_publish_survives_all_nodes_killed_again_and_again_and_their_files_verify() {
     let mut cluster = TestCluster::start(3);
     let lines: Vec<String> = (0..9_000).map(|n| format!("event {n} {}", "x".repeat(n % 700))).collect();
@@ -342,6 +366,24 @@ fn a_torn_tail_is_reported_and_damage_below_the_watermark_is_exit_code_4_with_fi
     fs::create_dir(&empty).unwrap();
     let unformatted = ["log", "verify", "--data-dir", empty.to_str().unwrap()];
     run(&unformatted).expect_code(2).expect_line("not formatted");
+}
+
+#[test]
+fn a_transfer_is_done_where_the_node_leads_already_and_refused_to_a_stranger() {
+    let cluster = TestCluster::start(3);
+    let leader = cluster.nodes[cluster.leader()].id.to_string();
+    // One node of the list will do, whoever leads.
+    for place in 0..3 {
+        let done = run(&["transfer", "--servers", &cluster.server(place), "--to", &leader]).expect_code(0);
+        assert!(done.text().starts_with(&format!("node {leader} leads now (term ")), "{}", done.text());
+        assert_eq!((done.text().lines().count(), done.stderr.as_str()), (1, ""));
+    }
+    let servers = cluster.servers();
+    let refused = run(&["transfer", "--servers", &servers, "--to", "9"]).expect_code(1);
+    assert_eq!(refused.expect_line("node 9 cannot lead").text(), "");
+    let done = run(&["transfer", "--servers", &servers, "--to", &leader, "--json"]).expect_code(0).json();
+    assert_eq!(done["leader_id"].to_string(), leader);
+    assert!(done["term"].is_u64() && done["elapsed_ms"].is_f64(), "{done}");
 }
 
 #[test]

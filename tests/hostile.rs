@@ -139,6 +139,12 @@ fn impossible_frames_after_a_good_hello_end_the_connection_alone() {
         let mut twice = hello_bytes(purpose);
         twice.extend_from_slice(&hello_bytes(purpose));
         assert!(is_closed_after(client, &twice, Duration::from_secs(5)), "second hello as {purpose:?}");
+        if purpose != Purpose::Control {
+            let mut transfer = hello_bytes(purpose);
+            ClientMessage::TransferLeadership { request_id: 1, to: NodeId(1) }
+                .encode(GroupId(0), &mut transfer);
+            assert!(is_closed_after(client, &transfer, Duration::from_secs(5)), "transfer as {purpose:?}");
+        }
     }
     assert!(counter(&cluster, 0, "dispatcher_clients_refused") >= 4);
     assert!(counter(&cluster, 0, "delivery_subscribers_refused") >= 2);

@@ -17,7 +17,7 @@ use tercet::protocol::client::{
     ClientHelloReply, ClientMessage, CommitAnswer, Counter, Entries, FILTER_BYTES_MAX, GoodbyeReason, List,
     MemberAddress, NodeRole, PUBLISH_EVENTS_MAX, PeerState, PeerStatus, ProducerOpened, Publish, PublishAck,
     PublishError, PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply, Subscribe,
-    SubscribeFrom, SubscriptionError, SubscriptionErrorCode,
+    SubscribeFrom, SubscriptionError, SubscriptionErrorCode, TransferOutcome,
 };
 use tercet::protocol::frame::{
     Frame, HELLO_FRAME_BYTES_MAX, ProtocolOffer, RefuseCode, TEXT_BYTES_MAX, kind, split_frame,
@@ -335,6 +335,7 @@ fn client_samples() -> Vec<(&'static str, ClientMessage<'static>)> {
         ("", ClientMessage::OpenProducer { request_id: 5, name: "usgs" }),
         ("", ClientMessage::Subscribe(subscribe)),
         ("", ClientMessage::SubscribeCredit { subscription: 1, bytes: 65_536 }),
+        ("", ClientMessage::TransferLeadership { request_id: 5, to: NodeId(2) }),
     ]
 }
 
@@ -411,12 +412,15 @@ fn server_samples(entry: &Entry) -> Vec<(&'static str, ServerMessage<'_>)> {
     let refuse = ClientHelloReply::Refuse { code: RefuseCode::Draining, text: "this node is shutting down" };
     let committed = CommitAnswer::Committed { commit_index, last_offset, from_leader: true };
     let not_leader = CommitAnswer::NotLeader { leader_id: NodeId(2), address: ADDRESS };
+    let elsewhere = TransferOutcome::NotLeader { term: Term(3), leader_id, address: ADDRESS };
     let mut all = publish_samples();
     all.extend([
         ("", ServerMessage::HelloReply(ClientHelloReply::Accept(accept()))),
         (" (refused)", ServerMessage::HelloReply(refuse)),
         ("", ServerMessage::Pong { request_id: 5 }),
         ("", ServerMessage::Status(Box::new(status()))),
+        ("", ServerMessage::TransferReply { request_id: 5, outcome: TransferOutcome::Done }),
+        (" (not leader)", ServerMessage::TransferReply { request_id: 5, outcome: elsewhere }),
         ("", ServerMessage::CommitReply { request_id: 5, answer: committed }),
         (" (no leader)", ServerMessage::CommitReply { request_id: 5, answer: CommitAnswer::NoLeader }),
         (" (not leader)", ServerMessage::CommitReply { request_id: 5, answer: not_leader }),

@@ -3,7 +3,9 @@
 use crate::base::ids::{EntryId, Epoch, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term};
 use crate::entry::Entry;
 use crate::log::{ReadError, StoredHardState};
-use crate::protocol::client::{AckRun, PublishErrorCode, Purpose, RequestErrorCode, StatusReply};
+use crate::protocol::client::{
+    AckRun, PublishErrorCode, Purpose, RequestErrorCode, StatusReply, TransferCode,
+};
 use crate::raft::Message;
 
 /// A client connection as the dispatcher knows it. The generation tells a reused slot from its earlier tenant, so a
@@ -122,6 +124,15 @@ pub enum BatcherRequest {
         /// Echoed in the answer.
         request_id: u64,
     },
+    /// Hand leadership over.
+    Transfer {
+        /// Whom to answer.
+        connection: ConnectionId,
+        /// Echoed in the answer.
+        request_id: u64,
+        /// Who is to lead.
+        to: NodeId,
+    },
 }
 
 /// Batcher to dispatcher.
@@ -185,6 +196,15 @@ pub enum BatcherReply {
         connection: ConnectionId,
         /// The answer, but for what only the dispatcher knows.
         status: Box<StatusReply<'static>>,
+    },
+    /// What became of a transfer; where this node does not lead, the dispatcher says who does.
+    Transferred {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// Echo.
+        request_id: u64,
+        /// What became of it.
+        outcome: TransferCode,
     },
     /// This node does not lead (any more); what was in flight on this connection is unknown: send it again.
     NotLeader {

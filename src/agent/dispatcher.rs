@@ -18,7 +18,7 @@ use crate::metrics::{Counter, Counters};
 use crate::protocol::client::{
     AckRun, COUNTERS_MAX, ClientMessage, CommitAnswer, Counter as CounterValue, GoodbyeReason, List,
     ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode, Purpose, RequestErrorCode,
-    ServerMessage, StatusReply,
+    ServerMessage, StatusReply, TransferCode, TransferOutcome,
 };
 use crate::protocol::frame::split_frame;
 
@@ -263,6 +263,9 @@ impl<N: Net> Dispatcher<N> {
                 let status = StatusReply { counters: counters.collect(), ..*status };
                 self.send(connection, &ServerMessage::Status(Box::new(status)));
             }
+            BatcherReply::Transferred { connection, request_id, outcome } => {
+                self.send_transferred(connection, request_id, outcome);
+            }
             BatcherReply::NotLeader { connection } => {
                 if let Some(client) = self.client(connection) {
                     // Nothing of what it sent will be answered from here any more.
@@ -281,6 +284,19 @@ impl<N: Net> Dispatcher<N> {
                 }
             }
         }
+    }
+
+    fn send_transferred(&mut self, connection: ConnectionId, request_id: u64, outcome: TransferCode) {
+        let (term, leader_id) = (self.reception.term(), self.reception.other_leader());
+        let address = self.reception.address_of(leader_id).to_owned();
+        let outcome = match outcome {
+            TransferCode::Done => TransferOutcome::Done,
+            TransferCode::NotLeader => TransferOutcome::NotLeader { term, leader_id, address: &address },
+            TransferCode::NotAVoter => TransferOutcome::NotAVoter,
+            TransferCode::TimedOut => TransferOutcome::TimedOut,
+            TransferCode::InProgress => TransferOutcome::InProgress,
+        };
+        self.send(connection, &ServerMessage::TransferReply { request_id, outcome });
     }
 
     fn spread_news(&mut self, term: Term, leader: Option<NodeId>) {
@@ -462,6 +478,9 @@ impl<N: Net> Dispatcher<N> {
                     request_id: *request_id,
                     leader_required: *leader_required,
                 })
+            }
+            ClientMessage::TransferLeadership { request_id, to } if !publisher => {
+                Handled::Request(BatcherRequest::Transfer { connection, request_id: *request_id, to: *to })
             }
             ClientMessage::OpenProducer { request_id, name } if publisher => {
                 if validate_producer_name(name).is_err() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::base::ids::{Offset, Sequence};
+use crate::base::ids::{NodeId, Offset, Sequence};
 use crate::entry::EntryError;
 
 /// Why a client's call failed. `Clone`, because an error that ends a publisher is given again by every later call.
@@ -193,6 +193,25 @@ pub enum ClientError {
         /// What came.
         found: Offset,
     },
+    /// The node that is to lead may not.
+    #[error(
+        "node {node} cannot lead: it is no voter of this cluster; name one that `tercet status` shows as leader, follower or candidate"
+    )]
+    NotAVoter {
+        /// The node.
+        node: NodeId,
+    },
+    /// Leadership did not move in time; the old leader goes on.
+    #[error(
+        "node {node} did not take over in time, and the old leader goes on; check with `tercet status` that node {node} runs and keeps up, and try again"
+    )]
+    TransferTimedOut {
+        /// The node that was to lead.
+        node: NodeId,
+    },
+    /// The leader is handing over already, on another request.
+    #[error("another transfer of leadership is under way; look at `tercet status` and try again")]
+    TransferInProgress,
     /// The operating system refused what the client itself needs (a poll, a descriptor).
     #[error("cannot {what}: {text}")]
     System {
@@ -231,6 +250,9 @@ impl ClientError {
             | Self::AcksNotTaken { .. }
             | Self::BelowFloor { .. }
             | Self::ReadFailed { .. }
+            | Self::NotAVoter { .. }
+            | Self::TransferTimedOut { .. }
+            | Self::TransferInProgress
             | Self::System { .. } => 1,
         }
     }

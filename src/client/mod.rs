@@ -3,7 +3,7 @@
 //! ```text
 //!                Publisher ──▶ publisher/core (whom, what, again) ── publisher/outbox (unacknowledged events)
 //!                Subscriber ─▶ subscriber/feed (position, checks)
-//!  query_status, query_commit ─▶ query
+//!  query_status, query_commit ─▶ query;  transfer_leadership ─▶ transfer
 //!                                  │ all of them
 //!                                  ▼
 //!                     links: one poll, a connection to each node, handshakes, redials, time limits
@@ -12,6 +12,7 @@
 //! - [`Publisher`]: one producer, pipelined on credits; follows the leader, resends without doubling or reordering.
 //! - [`Subscriber`]: committed events from an offset on, from any node, verified, resumed across connections.
 //! - [`query_status`], [`query_status_all`], [`query_commit`]: questions.
+//! - [`transfer_leadership`]: moves leadership to another node.
 //! - [`ClientError`]: one clear line each, and the exit code that goes with it.
 //!
 //! Everything is `Send`, nothing is shared; a [`Waker`] interrupts a poll from another thread. Names in lists of
@@ -25,6 +26,7 @@ mod options;
 mod publisher;
 mod query;
 mod subscriber;
+mod transfer;
 
 pub use self::error::ClientError;
 pub use self::links::Waker;
@@ -34,6 +36,7 @@ pub use self::query::{
     CommitPosition, NodeStatus, StatusAnswer, query_commit, query_status, query_status_all,
 };
 pub use self::subscriber::{Delivered, DeliveredEvent, From, SubscribeOptions, Subscriber};
+pub use self::transfer::{Transferred, transfer_leadership};
 pub use crate::protocol::client::{AckKind, NodeRole, PeerState, PeerStatus};
 
 #[cfg(test)]

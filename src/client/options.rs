@@ -22,8 +22,10 @@ pub struct ClientOptions {
     /// For how long nothing may move before a call gives up: no leader while opening, no acknowledgement while
     /// events are outstanding, no connection while subscribing.
     pub no_progress_timeout: Duration,
-    /// A leader that says nothing for that long while events are outstanding is left; it is asked with a ping after
-    /// half of it. Doubles (up to eight times) with each time that leaving brought nothing.
+    /// A leader that says nothing for that long while events are outstanding is left for the next that is heard of.
+    /// It is asked with a ping after half of it, and any answer counts as life, so one that is slow to commit is kept.
+    /// Doubles (up to eight times) with each time that leaving brought nothing. News of a newer leader from any node
+    /// are followed at once, whatever the old one says.
     pub leader_silence_limit: Duration,
     /// Seed of the jitter between dials; none: random.
     pub seed: Option<u64>,
@@ -35,7 +37,7 @@ impl ClientOptions {
     /// Default of [`ClientOptions::no_progress_timeout`].
     pub const NO_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
     /// Default of [`ClientOptions::leader_silence_limit`].
-    pub const LEADER_SILENCE_LIMIT: Duration = Duration::from_secs(1);
+    pub const LEADER_SILENCE_LIMIT: Duration = Duration::from_millis(100);
 
     /// Options with defaults for everything but the servers.
     #[must_use]

@@ -78,6 +78,9 @@ impl<C: Clock> Batcher<C> {
                 BatcherRequest::Status { connection, request_id } => {
                     self.answer_status(connection, request_id)
                 }
+                BatcherRequest::Transfer { connection, request_id, to } => {
+                    self.transfer(connection, request_id, to);
+                }
             }
         }
         work

@@ -32,6 +32,8 @@ pub enum Command {
     Subscribe(SubscribeOptions),
     /// Ask nodes how they are
     Status(StatusOptions),
+    /// Make a node the leader
+    Transfer(TransferOptions),
     /// Measure latency under an open-loop load
     Bench(BenchOptions),
     /// Read a stopped node's files
@@ -166,6 +168,23 @@ pub struct StatusOptions {
     /// Client addresses, comma-separated
     #[arg(long)]
     pub servers: String,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tercet transfer`.
+#[derive(Args)]
+pub struct TransferOptions {
+    /// Client addresses, comma-separated; any of the cluster will do
+    #[arg(long)]
+    pub servers: String,
+    /// The id of the node that is to lead
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub to: u16,
+    /// Give up after this long
+    #[arg(long, default_value = "5s", value_parser = parse_timeout)]
+    pub timeout: Duration,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

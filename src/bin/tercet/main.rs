@@ -17,6 +17,7 @@ mod processes;
 mod publish;
 mod status;
 mod subscribe;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,7 @@ fn carry_out(command: Command) -> exit::Outcome {
         Command::Publish(options) => publish::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
         Command::Status(options) => status::run(&options),
+        Command::Transfer(options) => transfer::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Log { command: LogCommand::Verify(options) } => log::verify(&options),
         Command::Log { command: LogCommand::Dump(options) } => log::dump(&options),

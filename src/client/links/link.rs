@@ -51,6 +51,8 @@ pub(super) struct Link {
     pub(super) last_failure: String,
     pub(super) heard_ns: u64,
     pub(super) pinged_ns: Option<u64>,
+    /// The time for an answer is up; the socket is looked at once more, since it may be this process that was late.
+    pub(super) last_look: bool,
     /// An answer is awaited since then, and silence is borne for that long only.
     pub(super) watch: Option<Watch>,
 }
@@ -94,8 +96,14 @@ impl Link {
             last_failure: String::new(),
             heard_ns: 0,
             pinged_ns: None,
+            last_look: false,
             watch: None,
         }
+    }
+
+    /// Something arrived (or silence is our own doing).
+    pub(super) const fn heard(&mut self, now_ns: u64) {
+        (self.heard_ns, self.pinged_ns, self.last_look) = (now_ns, None, false);
     }
 
     pub(super) const fn is_ready(&self) -> bool {

@@ -16,6 +16,8 @@
 mod alarm;
 mod handshake;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,6 +45,9 @@ pub(super) use self::link::Credit;
 const LINKS_MAX: usize = 2 * NODES_MAX;
 /// Longest pause between two dials of one address.
 const PAUSE_MAX_NS: u64 = 500 * NS_PER_MS;
+/// The same for a node that is needed, for so long after that was said.
+const PAUSE_AWAITED_NS: u64 = 20 * NS_PER_MS;
+const AWAITED_FOR_NS: u64 = 2 * NS_PER_S;
 /// Longest first pause.
 const PAUSE_FIRST_NS: u64 = 10 * NS_PER_MS;
 /// A connection that stood for this long was a good one.
@@ -138,6 +143,8 @@ pub(super) struct Links {
     cluster_id: Option<ClusterId>,
     last_failure: Option<(SocketAddr, String)>,
     next_request: u64,
+    /// The node that is needed, connected or not, and until when its dials are hurried.
+    awaited: Option<(NodeId, u64)>,
 }
 
 impl Links {
@@ -179,6 +186,7 @@ impl Links {
             cluster_id: options.cluster_id,
             last_failure: None,
             next_request: 1,
+            awaited: None,
         };
         for server in &options.servers {
             links.add(*server);
@@ -304,7 +312,7 @@ impl Links {
     }
 
     /// Adds a member of the cluster by what another node says of it. An address that means 'every interface' there
-    /// means that node's host here.
+    /// means that node's host here. A place of that address that never answered is known by the node from now on.
     pub(super) fn learn(&mut self, teller: LinkRef, node: NodeId, text: &str) {
         let known = self.links.iter().any(|link| link.node == Some(node));
         if !self.manners.follow_members || text.is_empty() || known || self.heard_of.len() >= LINKS_MAX {
@@ -315,16 +323,21 @@ impl Links {
             return;
         }
         self.heard_of.push(text.to_owned());
-        if let Ok(mut address) = resolve(text) {
-            if address.ip().is_unspecified() {
-                address.set_ip(self.address_of(teller).ip());
-            }
-            self.add(address);
+        let Ok(mut address) = resolve(text) else { return };
+        if address.ip().is_unspecified() {
+            address.set_ip(self.address_of(teller).ip());
+        }
+        self.add(address);
+        // Hearsay until the node's own welcome: it only says whose dials are worth hurrying.
+        if let Some(link) = self.links.iter_mut().find(|link| link.address == address && link.node.is_none())
+        {
+            link.node = Some(node);
         }
     }
 
-    /// This node is needed: dials it now if its connection does not stand.
+    /// This node is needed: dials it now if its connection does not stand, and again with short pauses for a while.
     pub(super) fn hurry(&mut self, node: NodeId) {
+        self.awaited = Some((node, self.now_ns().saturating_add(AWAITED_FOR_NS)));
         for link in self.links.iter_mut().filter(|link| link.node == Some(node)) {
             if matches!(link.stage, Stage::Waiting { .. }) {
                 link.stage = Stage::Waiting { due_ns: 0 };
@@ -369,7 +382,7 @@ impl Links {
             (Some(limit_ns), Some(watch)) => watch.limit_ns = limit_ns,
             (Some(limit_ns), None) => {
                 found.watch = Some(Watch { since_ns, limit_ns });
-                found.pinged_ns = None;
+                (found.pinged_ns, found.last_look) = (None, false);
             }
         }
     }
@@ -483,7 +496,7 @@ impl Links {
         if self.links[slot].kept {
             // Not read, so that nothing can be heard: silence is our own doing.
             let now_ns = self.now_ns();
-            (self.links[slot].heard_ns, self.links[slot].pinged_ns) = (now_ns, None);
+            self.links[slot].heard(now_ns);
         }
         let mut budget = READ_BUDGET;
         loop {
@@ -501,7 +514,7 @@ impl Links {
                     Err(error) => over = Some(error.to_string()),
                 }
                 if budget < READ_BUDGET {
-                    (link.heard_ns, link.pinged_ns) = (ns(self.started.elapsed()), None);
+                    link.heard(ns(self.started.elapsed()));
                 }
             }
             self.frames(slot, handler)?;
@@ -605,6 +618,8 @@ impl Links {
                         link.out.push_with(|out| ClientMessage::Ping { request_id: 0 }.encode(GROUP, out));
                         self.write(slot);
                     }
+                    // The next turn polls without waiting: what came before the time was up is read then.
+                    Silence::TooLong if !link.last_look => link.last_look = true,
                     Silence::TooLong => self.fail(slot, "the node is silent".to_owned()),
                 },
                 _ => {}
@@ -620,7 +635,11 @@ impl Links {
         {
             link.failures = 0;
         }
-        let limit_ns = (PAUSE_FIRST_NS << link.failures.min(16)).min(PAUSE_MAX_NS);
+        let awaited =
+            self.awaited.is_some_and(|(node, until_ns)| link.node == Some(node) && now_ns < until_ns);
+        let longest_ns = if awaited { PAUSE_AWAITED_NS } else { PAUSE_MAX_NS };
+        let limit_ns = (PAUSE_FIRST_NS << link.failures.min(16)).min(longest_ns);
+        tracing::debug!("connection to {} is over: {why}", link.address);
         link.failures = link.failures.saturating_add(1);
         link.last_failure.clone_from(&why);
         self.last_failure = Some((link.address, why));
@@ -640,7 +659,7 @@ impl Links {
         link.inbox = InBuffer::new(self.manners.inbox_bytes, FRAME_BYTES_MAX);
         link.out.clear();
         (link.readable, link.writable, link.kept) = (false, false, false);
-        (link.pinged_ns, link.watch) = (None, None);
+        (link.pinged_ns, link.last_look, link.watch) = (None, false, None);
     }
 }
 

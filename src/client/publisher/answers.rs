@@ -60,6 +60,10 @@ impl Handler for Core {
 
 impl Core {
     fn hear(&mut self, links: &mut Links, from: Option<NodeId>, term: Term, leader: Option<NodeId>) {
+        if term > self.leadership.term() {
+            let teller = from.map_or(0, |node| node.0);
+            tracing::debug!("node {teller} says that in term {term} the leader is {leader:?}");
+        }
         if self.leadership.hear(from, term, leader)
             && let Some(leader) = self.leadership.leader()
         {

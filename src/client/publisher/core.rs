@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 
 use super::Ack;
 use super::outbox::{FRAME_BYTES, FRAME_EVENTS, Outbox};
+use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{Epoch, NodeId, ProducerId, Sequence, Term};
 use crate::client::error::ClientError;
 use crate::client::leader::Leadership;
@@ -25,6 +26,8 @@ use crate::protocol::client::{ClientMessage, Publish};
 
 /// Bytes handed to a socket that did not take them yet, before more is encoded.
 const UNSENT_BYTES: usize = 1 << 20;
+/// A pause between acknowledgements that is worth a line in a debugging log.
+const LONG_PAUSE_NS: u64 = 20 * NS_PER_MS;
 /// How often the patience with a silent leader doubles.
 const PATIENCE_DOUBLINGS: u32 = 3;
 
@@ -114,7 +117,10 @@ impl Core {
         if self.outbox.in_flight() > 0 {
             self.doublings = (self.doublings + 1).min(PATIENCE_DOUBLINGS);
         }
-        self.line = None;
+        if let Some(line) = self.line.take() {
+            let unknown = self.outbox.in_flight();
+            tracing::debug!("node {} is left; {unknown} events in flight are unknown", line.node);
+        }
         self.asked = None;
         self.outbox.rewind();
     }
@@ -133,6 +139,8 @@ impl Core {
                 links.leave(line.link, "another leader was elected");
                 self.line_lost();
                 self.doublings = 0;
+                // Where it is the same node, its connection is wanted again at once.
+                links.hurry(leader);
             } else if line.node == leader {
                 line.term = term;
                 return;
@@ -143,6 +151,7 @@ impl Core {
         }
         if let Some(link) = links.of_node(leader) {
             self.line = Some(Line { link, node: leader, term });
+            tracing::debug!("publishing at node {leader}, which leads in term {term}");
         }
     }
 
@@ -187,7 +196,12 @@ impl Core {
     /// Something was acknowledged: the cluster is well.
     pub(super) fn progressed(&mut self, links: &mut Links, link: LinkRef) {
         links.useful(link);
-        self.progress_ns = links.now_ns();
+        let now_ns = links.now_ns();
+        if now_ns.saturating_sub(self.progress_ns) > LONG_PAUSE_NS {
+            let pause_ms = (now_ns - self.progress_ns) / NS_PER_MS;
+            tracing::debug!("progress again after {pause_ms} ms; {} events wait", self.outbox.len());
+        }
+        self.progress_ns = now_ns;
         (self.doublings, self.gaps) = (0, 0);
     }
 

@@ -15,8 +15,8 @@ use crate::protocol::client::{
     SubscriptionErrorCode,
 };
 
-/// Silence of a node that is borne.
-const SILENCE_LIMIT_NS: u64 = 4_000_000_000;
+/// Silence of a node that is borne; it is asked with a ping after half of it.
+const SILENCE_LIMIT_NS: u64 = 1_000_000_000;
 
 /// The last whole entry that was taken.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ use crate::entry::Durability;
 use crate::protocol::client::{
     AckKind, AckRun, ClientHelloAccept, ClientHelloReply, ClientMessage, CommitAnswer, List, MemberAddress,
     NodeRole, ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode, ServerMessage,
-    StatusReply, Subscribe, SubscribeFrom, SubscriptionError, SubscriptionErrorCode,
+    StatusReply, Subscribe, SubscribeFrom, SubscriptionError, SubscriptionErrorCode, TransferOutcome,
 };
 use crate::protocol::frame::{ProtocolOffer, split_frame};
 
@@ -58,6 +58,14 @@ pub(super) struct State {
     pub credits: u64,
     /// These nodes cannot read their logs.
     pub unreadable: Vec<u16>,
+    /// What the leader answers to a transfer request instead of carrying it out.
+    pub transfer: Option<TransferOutcome<'static>>,
+    /// Nodes that were asked for a transfer, and to whom.
+    pub transfers: Vec<(u16, u16)>,
+    /// Nodes that have welcomed somebody, in order.
+    pub welcomed: Vec<u16>,
+    /// These nodes have committed only so many entries.
+    pub behind: Vec<(u16, usize)>,
 }
 
 /// Some nodes on loopback.
@@ -97,6 +105,10 @@ impl Cluster {
             subscribes: Vec::new(),
             credits: 0,
             unreadable: Vec::new(),
+            transfer: None,
+            transfers: Vec::new(),
+            welcomed: Vec::new(),
+            behind: Vec::new(),
         };
         let (state, stop) = (Arc::new(Mutex::new(state)), Arc::new(AtomicBool::new(false)));
         for (node, listener) in (1..).zip(listeners) {
@@ -118,6 +130,8 @@ impl Cluster {
         let mut options = ClientOptions::new(self.addresses.clone());
         options.no_progress_timeout = Duration::from_secs(10);
         options.seed = Some(7);
+        // These nodes may be late on a busy machine, which is not what most tests are about.
+        options.leader_silence_limit = Duration::from_secs(5);
         options
     }
 
@@ -128,6 +142,11 @@ impl Cluster {
     /// A new leader; everybody who is connected hears of it. Events past `keep` (else those whose acknowledgement
     /// was held back) were not committed and are lost; nothing that was held back is ever acknowledged.
     pub(super) fn elect(&self, leader: u16, keep: Option<usize>) {
+        self.elect_as_told_by(leader, keep, &[1, 2, 3]);
+    }
+
+    /// As [`Cluster::elect`], but only these nodes spread the news.
+    pub(super) fn elect_as_told_by(&self, leader: u16, keep: Option<usize>, tellers: &[u16]) {
         let mut state = self.state();
         state.term += 1;
         state.leader = Some(leader);
@@ -140,8 +159,16 @@ impl Cluster {
         let news = ServerMessage::LeaderNews { term, leader_id, address: "" };
         let mut bytes = Vec::new();
         news.encode(GROUP, &mut bytes);
-        for (_, stream) in &mut state.streams {
+        for (_, stream) in state.streams.iter_mut().filter(|(node, _)| tellers.contains(node)) {
             let _ = stream.write_all(&bytes);
+        }
+    }
+
+    /// Everybody says that in this term that node leads, or nobody; nothing else changes.
+    pub(super) fn announce(&self, term: u64, leader: Option<u16>) {
+        let news = ServerMessage::LeaderNews { term: Term(term), leader_id: leader.map(NodeId), address: "" };
+        for (_, stream) in &mut self.state().streams {
+            send(stream, &news);
         }
     }
 
@@ -260,6 +287,22 @@ fn answer(node: u16, state: &mut State, stream: &mut TcpStream, message: &Client
         }
         ClientMessage::Subscribe(wish) => take_subscribe(node, state, stream, wish),
         ClientMessage::SubscribeCredit { bytes, .. } => state.credits += u64::from(*bytes),
+        ClientMessage::TransferLeadership { request_id, to } => {
+            state.transfers.push((node, to.0));
+            let outcome = match state.transfer {
+                Some(outcome) if leads => outcome,
+                _ if !leads => TransferOutcome::NotLeader {
+                    term: Term(state.term),
+                    leader_id: state.leader.map(NodeId),
+                    address: "",
+                },
+                _ => {
+                    (state.term, state.leader) = (state.term + 1, Some(to.0));
+                    TransferOutcome::Done
+                }
+            };
+            send(stream, &ServerMessage::TransferReply { request_id: *request_id, outcome });
+        }
     }
 }
 
@@ -282,6 +325,7 @@ fn welcome(node: u16, state: &mut State, stream: &mut TcpStream) {
     };
     send(stream, &ServerMessage::HelloReply(ClientHelloReply::Accept(accept)));
     state.streams.push((node, stream.try_clone().unwrap()));
+    state.welcomed.push(node);
 }
 
 /// What a leader does: duplicates, gaps, new events.
@@ -363,14 +407,16 @@ fn send_status(node: u16, state: &State, stream: &mut TcpStream, request_id: u64
 
 /// Sends all entries from the one that holds the start on, a frame each.
 fn take_subscribe(node: u16, state: &mut State, stream: &mut TcpStream, wish: &Subscribe<'_>) {
-    let last = state.offsets.last().map_or(0, |(_, next)| next - 1);
+    let behind = state.behind.iter().find(|(of, _)| *of == node);
+    let committed = behind.map_or(state.entries.len(), |(_, entries)| *entries);
+    let last = state.offsets[..committed].last().map_or(0, |(_, next)| next - 1);
     let start = match wish.from {
         SubscribeFrom::Earliest => 1,
         SubscribeFrom::Latest => last + 1,
         SubscribeFrom::Offset(offset) => offset.0,
     };
     state.subscribes.push((node, start, wish.subscription));
-    let (commit_index, last_offset) = (LogIndex(state.entries.len() as u64), Offset(last));
+    let (commit_index, last_offset) = (LogIndex(committed as u64), Offset(last));
     let subscription = wish.subscription;
     send(
         stream,
@@ -382,8 +428,8 @@ fn take_subscribe(node: u16, state: &mut State, stream: &mut TcpStream, wish: &S
         return send(stream, &ServerMessage::SubscriptionError(error));
     }
     let limit = state.cut_after.pop();
-    let from = state.offsets.partition_point(|(_, next)| *next <= start);
-    for (sent, entry) in state.entries[from..].iter().enumerate() {
+    let from = state.offsets.partition_point(|(_, next)| *next <= start).min(committed);
+    for (sent, entry) in state.entries[from..committed].iter().enumerate() {
         if limit == Some(sent) {
             let _ = stream.shutdown(Shutdown::Both);
             return;

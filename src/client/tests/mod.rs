@@ -2,9 +2,11 @@
 
 mod fake;
 mod publisher;
+mod publisher_failover;
 mod publisher_trouble;
 mod query;
 mod subscriber;
+mod transfer;
 
 use super::{ClientError, ClientOptions, Publisher, Subscriber, parse_servers};
 

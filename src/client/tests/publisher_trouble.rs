@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use super::fake::{Cluster, dead_address};
 use super::publisher::{PATIENCE, assert_covers, assert_log, publish_range};
 use crate::base::ids::{Epoch, Sequence};
-use crate::client::{Ack, AckKind, ClientError, Event, Publisher};
+use crate::client::{Ack, AckKind, ClientError, ClientOptions, Event, Publisher};
 use crate::protocol::client::PublishErrorCode;
 
-fn resent(acks: &[Ack]) -> u32 {
+pub(super) fn resent(acks: &[Ack]) -> u32 {
     acks.iter().filter(|ack| ack.resent).map(|ack| ack.count).sum()
 }
 
 /// Publishes 300 events of which the first 100 are acknowledged, and 200 are unknown at the leader, node 1.
-fn with_200_in_flight(cluster: &Cluster) -> (Publisher, Vec<Ack>) {
+pub(super) fn with_200_in_flight(cluster: &Cluster) -> (Publisher, Vec<Ack>) {
     cluster.state().ack_limit = 100;
     let mut publisher = Publisher::open(cluster.options(), "p").unwrap();
     publish_range(&mut publisher, 1, 300);
@@ -167,7 +167,8 @@ fn pitfall_43_an_expired_identity_is_an_error_and_never_a_second_opening() {
 fn a_silent_leader_is_left_for_the_one_that_others_name() {
     let cluster = Cluster::start(3);
     let mut options = cluster.options();
-    options.leader_silence_limit = Duration::from_millis(100);
+    options.leader_silence_limit = ClientOptions::LEADER_SILENCE_LIMIT;
+    assert_eq!(options.leader_silence_limit, Duration::from_millis(100), "the default");
     let mut publisher = Publisher::open(options, "p").unwrap();
     publish_range(&mut publisher, 1, 10);
     publisher.drain(PATIENCE, |_| {}).unwrap();
@@ -186,11 +187,11 @@ fn a_silent_leader_is_left_for_the_one_that_others_name() {
 fn a_leader_silent_but_alive_is_asked_by_ping_and_not_left() {
     let cluster = Cluster::start(1);
     let mut options = cluster.options();
-    options.leader_silence_limit = Duration::from_millis(60);
+    options.leader_silence_limit = Duration::from_millis(400);
     let mut publisher = Publisher::open(options, "p").unwrap();
     cluster.state().ack_limit = 0;
     publish_range(&mut publisher, 1, 5);
-    publisher.poll(Duration::from_millis(400), |_| {}).unwrap();
+    publisher.poll(Duration::from_millis(1000), |_| {}).unwrap();
     assert_eq!(cluster.state().frames.iter().flatten().filter(|sequence| **sequence == 1).count(), 1);
     cluster.release();
     let mut acks = Vec::new();

@@ -120,6 +120,35 @@ fn a_loss_in_the_middle_of_a_batch_is_resumed_in_the_middle_of_it() {
 }
 
 #[test]
+fn a_node_that_is_behind_repeats_nothing_and_the_next_one_leaves_no_gap() {
+    let cluster = Cluster::start(3);
+    fill(&cluster, 40, 7);
+    cluster.state().behind = vec![(1, 13), (2, 5)];
+    let mut subscriber = Subscriber::open(cluster.options(), SubscribeOptions::new(From::Earliest)).unwrap();
+    let mut offsets = read_offsets(&mut subscriber, 91).unwrap();
+    cluster.cut(1);
+    // The node that is read from now has committed less than was delivered.
+    let mut count = |subscriber: &mut Subscriber, wait| {
+        let taken = |event: crate::client::Delivered<'_>| {
+            offsets.push(event.offset.0);
+            ControlFlow::Continue(())
+        };
+        subscriber.poll(wait, taken).unwrap()
+    };
+    while cluster.state().subscribes.len() < 2 {
+        assert_eq!(count(&mut subscriber, Duration::from_millis(20)), 0);
+    }
+    assert_eq!(count(&mut subscriber, Duration::from_millis(50)), 0);
+    let asked: Vec<_> = cluster.state().subscribes.iter().map(|(node, start, _)| (*node, *start)).collect();
+    assert_eq!(asked, [(1, 1), (2, 92)]);
+    cluster.cut(2);
+    while subscriber.position() <= Offset(280) {
+        count(&mut subscriber, PATIENCE);
+    }
+    assert_eq!(offsets, (1..=280).collect::<Vec<_>>());
+}
+
+#[test]
 fn with_one_server_it_stays_with_that_node() {
     let cluster = Cluster::start(3);
     fill(&cluster, 20, 3);

@@ -5,6 +5,7 @@
 //! ```text
 //! publisher   OpenProducer ─▶ ProducerOpened;  Publish … ─▶ PublishAck … | PublishError;  Redirect, LeaderNews ◀─
 //! subscriber  Subscribe ─▶ Subscribed, Entries …, Progress …;  SubscribeCredit ─▶;  SubscriptionError ◀─
+//! control     TransferLeadership ─▶ TransferReply
 //! any         Ping ─▶ Pong;  StatusQuery ─▶ StatusReply;  CommitQuery ─▶ CommitReply;  Goodbye ◀─
 //! ```
 //!
@@ -16,6 +17,7 @@ mod list;
 mod publish;
 mod status;
 mod subscribe;
+mod transfer;
 
 pub use hello::{
     CLIENT_MAGIC, CLIENT_NAME_BYTES_MAX, ClientHello, ClientHelloAccept, ClientHelloReply, MemberAddress,
@@ -29,6 +31,7 @@ pub use status::{CommitAnswer, Counter, NodeRole, PeerState, PeerStatus, StatusR
 pub use subscribe::{
     Entries, EntriesError, Subscribe, SubscribeFrom, SubscriptionError, SubscriptionErrorCode,
 };
+pub use transfer::{TransferCode, TransferOutcome};
 
 use crate::base::bytes::ByteWriter;
 use crate::base::ids::{GroupId, LogIndex, NodeId, Offset, Term};
@@ -128,6 +131,13 @@ pub enum ClientMessage<'a> {
         /// Entry bytes that the client has taken out of its buffers.
         bytes: u32,
     },
+    /// Asks the leader to hand leadership over to that node. Leader only.
+    TransferLeadership {
+        /// Comes back.
+        request_id: u64,
+        /// The voter that is to lead.
+        to: NodeId,
+    },
 }
 
 /// From a node to a client.
@@ -215,6 +225,13 @@ pub enum ServerMessage<'a> {
     },
     /// The subscription ended or never began.
     SubscriptionError(SubscriptionError<'a>),
+    /// The answer to a transfer request, once it is decided.
+    TransferReply {
+        /// Of the request.
+        request_id: u64,
+        /// What became of it.
+        outcome: TransferOutcome<'a>,
+    },
 }
 
 impl<'a> ClientMessage<'a> {
@@ -230,6 +247,7 @@ impl<'a> ClientMessage<'a> {
             Self::Publish(_) => kind::PUBLISH,
             Self::Subscribe(_) => kind::SUBSCRIBE,
             Self::SubscribeCredit { .. } => kind::SUBSCRIBE_CREDIT,
+            Self::TransferLeadership { .. } => kind::TRANSFER_LEADERSHIP,
         }
     }
 
@@ -241,6 +259,7 @@ impl<'a> ClientMessage<'a> {
             Self::Ping { .. } | Self::StatusQuery { .. } | Self::CommitQuery { .. } => true,
             Self::OpenProducer { .. } | Self::Publish(_) => matches!(purpose, Purpose::Publisher),
             Self::Subscribe(_) | Self::SubscribeCredit { .. } => matches!(purpose, Purpose::Subscriber),
+            Self::TransferLeadership { .. } => matches!(purpose, Purpose::Control),
         }
     }
 
@@ -266,6 +285,10 @@ impl<'a> ClientMessage<'a> {
             Self::SubscribeCredit { subscription, bytes } => {
                 frame.put_u32(*subscription);
                 frame.put_u32(*bytes);
+            }
+            Self::TransferLeadership { request_id, to } => {
+                frame.put_u64(*request_id);
+                frame.put_u16(to.0);
             }
         }
         frame.finish();
@@ -296,6 +319,9 @@ impl<'a> ClientMessage<'a> {
             kind::SUBSCRIBE_CREDIT => {
                 Self::SubscribeCredit { subscription: f.u32("subscription")?, bytes: f.u32("bytes")? }
             }
+            kind::TRANSFER_LEADERSHIP => {
+                Self::TransferLeadership { request_id: f.u64("request_id")?, to: f.node("to")? }
+            }
             kind => return Err(ProtocolError::UnexpectedKind { what: "a node's client port", kind }),
         };
         fields.finish()?;
@@ -323,6 +349,7 @@ impl<'a> ServerMessage<'a> {
             Self::Entries(_) => kind::ENTRIES,
             Self::Progress { .. } => kind::PROGRESS,
             Self::SubscriptionError(_) => kind::SUBSCRIPTION_ERROR,
+            Self::TransferReply { .. } => kind::TRANSFER_REPLY,
         }
     }
 
@@ -380,6 +407,10 @@ impl<'a> ServerMessage<'a> {
                 out.put_u64(last_offset.0);
             }
             Self::SubscriptionError(error) => error.put(out),
+            Self::TransferReply { request_id, outcome } => {
+                out.put_u64(*request_id);
+                outcome.put(out);
+            }
             Self::Entries(entries) => entries.put_fixed(out),
         }
     }
@@ -438,6 +469,9 @@ impl<'a> ServerMessage<'a> {
                 last_offset: f.offset("last_offset")?,
             },
             kind::SUBSCRIPTION_ERROR => Self::SubscriptionError(SubscriptionError::read(f)?),
+            kind::TRANSFER_REPLY => {
+                Self::TransferReply { request_id: f.u64("request_id")?, outcome: TransferOutcome::read(f)? }
+            }
             kind => return Err(ProtocolError::UnexpectedKind { what: "a client", kind }),
         })
     }

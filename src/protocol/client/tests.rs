@@ -7,7 +7,7 @@ use super::{
     CommitAnswer, Counter, Entries, EntriesError, EventsError, GoodbyeReason, List, MemberAddress, NodeRole,
     PUBLISH_EVENTS_MAX, PeerState, PeerStatus, ProducerOpened, Publish, PublishAck, PublishError,
     PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply, Subscribe, SubscribeFrom,
-    SubscriptionError, SubscriptionErrorCode,
+    SubscriptionError, SubscriptionErrorCode, TransferOutcome,
 };
 use crate::base::bytes::ByteWriter;
 use crate::base::ids::{
@@ -73,6 +73,8 @@ fn client_message() -> impl Strategy<Value = ClientMessage<'static>> {
         }),
         (any::<u64>(), text(255))
             .prop_map(|(request_id, name)| ClientMessage::OpenProducer { request_id, name }),
+        (any::<u64>(), node())
+            .prop_map(|(request_id, to)| ClientMessage::TransferLeadership { request_id, to }),
         (counter(), any::<u32>(), 1..=PUBLISH_EVENTS_MAX as u16, vec(any::<u8>(), 0..99)).prop_map(
             |(producer_id, epoch, event_count, bytes)| ClientMessage::Publish(Publish {
                 producer_id: ProducerId(producer_id),
@@ -252,7 +254,20 @@ fn server_message() -> impl Strategy<Value = ServerMessage<'static>> {
         Just(CommitAnswer::NoLeader),
         (node(), text(262)).prop_map(|(leader_id, address)| CommitAnswer::NotLeader { leader_id, address }),
     ];
+    let outcome = prop_oneof![
+        proptest::sample::select(vec![
+            TransferOutcome::Done,
+            TransferOutcome::NotAVoter,
+            TransferOutcome::TimedOut,
+            TransferOutcome::InProgress,
+        ]),
+        (counter(), option::of(node()), text(262)).prop_map(|(term, leader_id, address)| {
+            TransferOutcome::NotLeader { term: Term(term), leader_id, address }
+        }),
+    ];
     prop_oneof![
+        (any::<u64>(), outcome)
+            .prop_map(|(request_id, outcome)| ServerMessage::TransferReply { request_id, outcome }),
         hello_reply().prop_map(ServerMessage::HelloReply),
         any::<u64>().prop_map(|request_id| ServerMessage::Pong { request_id }),
         status(),
@@ -490,4 +505,6 @@ fn purposes_keep_messages_apart() {
     assert_eq!(allowed(&ping), [true, true, true]);
     assert_eq!(allowed(&open), [true, false, false]);
     assert_eq!(allowed(&credit), [false, true, false]);
+    let transfer = ClientMessage::TransferLeadership { request_id: 1, to: NodeId(2) };
+    assert_eq!(allowed(&transfer), [false, false, true]);
 }

@@ -76,6 +76,8 @@ kinds! {
     SUBSCRIBE = 0x50, "subscribe";
     /// More bytes may be sent on a subscription.
     SUBSCRIBE_CREDIT = 0x51, "subscribe_credit";
+    /// Make that node the leader.
+    TRANSFER_LEADERSHIP = 0x52, "transfer_leadership";
 
     /// The answer to a client's hello.
     CLIENT_HELLO_REPLY = 0x80, "client_hello_reply";
@@ -107,6 +109,8 @@ kinds! {
     PROGRESS = 0x92, "progress";
     /// A subscription ended.
     SUBSCRIPTION_ERROR = 0x93, "subscription_error";
+    /// What became of a transfer of leadership.
+    TRANSFER_REPLY = 0x94, "transfer_reply";
 }
 
 #[cfg(test)]
