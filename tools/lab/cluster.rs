@@ -330,6 +330,29 @@ impl Cluster {
         })
     }
 
+    /// Has a node ended although nobody ended it, or has one of its threads panicked? Then it has found its own state
+    /// broken, or its disk.
+    ///
+    /// # Errors
+    /// [`LabError::Violation`] that names it and what it said.
+    pub fn check_alive(&mut self) -> LabResult<()> {
+        for node in &mut self.nodes {
+            if let Some(panic) = panic_message(&node.log) {
+                return Err(LabError::Violation(format!("node {}: {panic}", node.id)));
+            }
+            let Some(child) = &mut node.child else { continue };
+            if let Some(status) = child.try_wait()? {
+                node.child = None;
+                let said = node.last_line.lock().clone();
+                return Err(LabError::Violation(format!(
+                    "node {} ended by itself ({status}): {said}",
+                    node.id
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The last line that each node wrote to its log.
     fn last_words(&self) -> String {
         let last = self.nodes.iter().map(|node| format!("node {} said: {}", node.id, node.last_line.lock()));
@@ -344,6 +367,14 @@ fn agreed_leader(rows: &[NodeStatus], nodes: usize) -> Option<(NodeId, Term)> {
     let agree = rows.iter().all(|row| row.leader_id == Some(leader) && row.term == first.term);
     let leads = rows.iter().any(|row| row.node_id == leader && row.role == NodeRole::Leader);
     (agree && leads).then_some((leader, first.term))
+}
+
+/// The newest panic in a node's log, with its place.
+fn panic_message(log: &Path) -> Option<String> {
+    let text = fs::read_to_string(log).ok()?;
+    let lines: Vec<&str> = text.lines().collect();
+    let at = lines.iter().rposition(|line| line.contains("panicked at"))?;
+    Some(format!("{} {}", lines[at], lines.get(at + 1).unwrap_or(&"")))
 }
 
 /// The addresses in one node's settings: its own are real, those of the others lead through proxies.

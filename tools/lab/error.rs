@@ -22,6 +22,9 @@ pub enum LabError {
     /// The system said no.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// Something happened that must never happen.
+    #[error("violated: {0}")]
+    Violation(String),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -37,6 +40,7 @@ impl LabError {
         match self {
             Self::Environment(_) => 2,
             Self::Failed(_) | Self::Client(_) | Self::Node(_) | Self::System(_) => 1,
+            Self::Violation(_) => 4,
             Self::Interrupted => 5,
         }
     }

@@ -160,8 +160,9 @@ impl Injector {
     /// Everything runs and everything passes.
     ///
     /// # Errors
-    /// When a node does not start.
+    /// When a node does not start, or has ended by itself.
     pub fn heal(&mut self, cluster: &mut Cluster) -> LabResult<()> {
+        cluster.check_alive()?;
         cluster.network()?.heal()?;
         for node in cluster.ids() {
             if cluster.node(node).is_running() {

@@ -116,8 +116,11 @@ fn run(args: &Args) -> LabResult<ExitCode> {
     let tormented = injector.torment(&mut stage.cluster, &stage.loads, args.duration, &interrupt);
     let tormented = tormented.and_then(|()| injector.heal(&mut stage.cluster));
     if let Err(error) = tormented {
-        // What the nodes said helps to find out why.
-        eprintln!("tercet-chaos: files are kept in {}", stage.cluster.keep().display());
+        // A node that is gone explains why the others wait; its log says more.
+        let error = stage.cluster.check_alive().err().unwrap_or(error);
+        let kept = stage.cluster.keep();
+        fs::write(kept.join("faults.txt"), injector.diary.join("\n"))?;
+        eprintln!("tercet-chaos: files are kept in {}", kept.display());
         return Err(error);
     }
     let elapsed = begun.elapsed();
@@ -206,7 +209,7 @@ fn gather(
     };
     match collect() {
         Ok(record) => Ok((cluster, record)),
-        Err(error) => Err((error, cluster.keep())),
+        Err(error) => Err((cluster.check_alive().err().unwrap_or(error), cluster.keep())),
     }
 }
 

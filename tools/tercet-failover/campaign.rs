@@ -85,12 +85,22 @@ impl<'a> Campaign<'a> {
         while self.report.rounds.len() < self.args.rounds as usize
             && stage.load.sent() * (self.args.size.max(64) as u64) < CLUSTER_BYTES
         {
-            let round = self.round(&mut stage)?;
+            let round = match self.round(&mut stage) {
+                Ok(round) => round,
+                Err(error) => return Err(self.explain(&mut stage.cluster, error)),
+            };
             let (done, of) = (self.report.rounds.len() + 1, self.args.rounds);
             eprintln!("round {done}/{of}: {}", round.to_line(self.args.kind));
             self.report.rounds.push(round);
         }
         self.finish(stage)
+    }
+
+    /// A node that has ended by itself explains why a round cannot be done; its files are kept.
+    fn explain(&mut self, cluster: &mut Cluster, error: LabError) -> LabError {
+        let Err(violation) = cluster.check_alive() else { return error };
+        eprintln!("tercet-failover: files are kept in {}", cluster.keep().display());
+        violation
     }
 
     /// Sleeps, and notices Ctrl-C and a load that has failed.
