@@ -17,7 +17,8 @@
 //!
 //! Two survivors that ask at once would grant each other, campaign both, and split the vote. So while it asks, a node
 //! grants a pre-vote only to who goes before it: a longer log, or with equal logs the lower id. This is bounded by the
-//! number of tries, since a node that can win nothing must not stand in another's way for ever (PITFALLS 10c).
+//! number of tries, and a node is let go first only once, since a node that can win nothing (one that speaks and hears
+//! nothing, say) must not stand in another's way for ever (PITFALLS 10c).
 
 use super::message::Message;
 use super::node::Raft;
@@ -71,6 +72,7 @@ impl Raft {
     }
 
     pub(super) fn end_canvass(&mut self) {
+        self.deferred_to.clear();
         if self.canvass != Canvass::default() {
             self.canvass = Canvass::default();
             self.timers.cancel(TimerKind::PreVoteRetry);
@@ -85,9 +87,15 @@ impl Raft {
         }
     }
 
-    /// A pre-vote was granted to another: it goes first.
-    pub(super) fn defer_canvass(&mut self) {
+    /// A pre-vote was granted to `from`: it gets a chance to finish (PITFALLS 10c), but only once. A node that speaks
+    /// and hears nothing asks for ever, and would keep all others from campaigning.
+    pub(super) fn let_go_first(&mut self, from: NodeId) {
+        if self.deferred_to.contains(&from) {
+            return;
+        }
+        self.deferred_to.push(from);
         self.become_passive();
+        self.timers.set(TimerKind::Election);
         if self.canvass.tries_left > 0 {
             self.canvass.wait = DEFER_ROUNDS;
         }

@@ -83,9 +83,7 @@ impl Raft {
         let quiet = self.leading.is_none() && self.leader_quiet;
         let granted = term > own && quiet && self.would_support(last) && !self.goes_first(from, last);
         if granted {
-            // Gives the one asked first a chance to finish (PITFALLS 10c).
-            self.timers.set(TimerKind::Election);
-            self.defer_canvass();
+            self.let_go_first(from);
         } else if term > own && quiet && last < self.last_id() {
             self.hasten_canvass();
         }

@@ -65,6 +65,8 @@ pub struct Raft {
     pub(super) verified: Verified,
     pub(super) tally: Tally,
     pub(super) canvass: Canvass,
+    /// Whom this node has let go first, in this term and since the last word from a leader: once is enough.
+    pub(super) deferred_to: Vec<NodeId>,
     /// The disk takes nothing: no campaign, for a vote for itself would not become durable.
     pub(super) disk_stalled: bool,
     pub(super) claim_replies: ClaimReplies,
@@ -121,6 +123,7 @@ impl Raft {
             verified: Verified::default(),
             tally: Tally::default(),
             canvass: Canvass::default(),
+            deferred_to: Vec::new(),
             disk_stalled: false,
             claim_replies: ClaimReplies::default(),
             leading: None,

@@ -171,6 +171,27 @@ fn pitfall_10c_one_that_can_win_nothing_stands_in_nobodys_way_for_ever() {
 }
 
 #[test]
+fn pitfall_10c_one_that_speaks_and_hears_nothing_is_let_go_first_only_once() {
+    let mut raft = follower(3, 3, 2);
+    raft.timer_fired(TimerKind::LeaderQuiet);
+    raft.step(n(1), pre_vote(2, id(1, 1)));
+    assert!(sets_election(&drain(&mut raft)), "the first grant defers the own campaign");
+    raft.step(n(1), pre_vote(2, id(1, 1)));
+    let ready = drain(&mut raft);
+    assert!(ready.messages.iter().any(|(_, m)| matches!(m, Message::PreVoteReply { granted: true, .. })));
+    assert!(!sets_election(&ready), "the second does not");
+    raft.timer_fired(TimerKind::Election);
+    drain(&mut raft);
+    assert!(grants(&mut raft, n(1), pre_vote(2, id(1, 1))));
+    assert_eq!(raft.role(), Role::PreCandidate, "it goes on asking");
+    raft.step(n(2), heartbeat(1, 2));
+    raft.timer_fired(TimerKind::LeaderQuiet);
+    drain(&mut raft);
+    raft.step(n(1), pre_vote(2, id(1, 1)));
+    assert!(sets_election(&drain(&mut raft)), "after word from a leader it counts anew");
+}
+
+#[test]
 fn refused_and_lost_pre_votes_are_asked_for_again_but_granted_ones_are_not() {
     let mut raft = follower(1, 5, 2);
     raft.timer_fired(TimerKind::Election);
