@@ -308,7 +308,8 @@ impl ReplicationManager {
     /// True once some thread has ended.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.control.is_stopped()
+        // A thread that panicked has told nobody.
+        self.control.is_stopped() || self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// Stops every thread after its current turn and waits for them.
