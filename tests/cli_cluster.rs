@@ -387,6 +387,33 @@ fn a_transfer_is_done_where_the_node_leads_already_and_refused_to_a_stranger() {
 }
 
 #[test]
+fn leadership_moves_to_every_node_under_load_without_an_error_or_a_duplicate() {
+    let cluster = TestCluster::start(3);
+    let lines: Vec<String> = (0..12_000).map(|n| format!("event {n}")).collect();
+    let (input, log) = (cluster.path("input"), cluster.path("acks"));
+    fs::write(&input, lines.join("\n")).unwrap();
+    let files = ["--input", input.to_str().unwrap(), "--ack-log", log.to_str().unwrap(), "--json"];
+    let arguments = ["publish", "--servers", &cluster.servers(), "--topic", "t", "--rate", "4000"];
+    let running = spawn(&[&arguments[..], &files].concat());
+    let mut terms = Vec::new();
+    for round in 0..6 {
+        let enough = 1_000 + round * 1_500;
+        eventually("more acknowledgements", || (read_ack_log(&log).len() > enough).then_some(()));
+        let target = (cluster.nodes[cluster.leader()].id % 3 + 1).to_string();
+        let moved = ["transfer", "--servers", &cluster.servers(), "--to", &target, "--json"];
+        let moved = run(&moved).expect_code(0).json();
+        assert_eq!(moved["leader_id"].to_string(), target);
+        terms.push(moved["term"].as_u64().unwrap());
+    }
+    assert!(terms.is_sorted_by(|a, b| a < b), "each move is a new term: {terms:?}");
+    let ended = running.wait().expect_code(0);
+    assert_eq!(ended.stderr, "", "no client sees an error");
+    let published = ended.json();
+    assert_eq!((&published["acknowledged"], &published["duplicates"]), (&json!(12_000), &json!(0)));
+    check_acknowledged(&cluster, &read_ack_log(&log), &lines);
+}
+
+#[test]
 fn bench_reports_what_is_documented() {
     let cluster = TestCluster::start(3);
     let load = ["--size", "100", "--duration", "1s", "--warmup", "200ms", "--connections", "2", "--json"];
