@@ -75,6 +75,11 @@ pub(super) fn before_write(file: &File, parts: &[IoSlice<'_>], position: u64) ->
     OpenOptions::new().create(true).append(true).open(path)?.write_all(&note)
 }
 
+/// A file is new: notes under its inode belong to a file that was removed.
+pub(super) fn created(file: &File) -> io::Result<()> {
+    after_sync(file)
+}
+
 /// What was noted is durable now.
 pub(super) fn after_sync(file: &File) -> io::Result<()> {
     let Some(directory) = directory() else { return Ok(()) };

@@ -165,6 +165,8 @@ impl Disk for RealDisk {
             let _ = std::fs::remove_file(path);
             return Err(DiskError::new("allocate space for", path, source));
         }
+        #[cfg(feature = "faults")]
+        super::faults::created(&file).map_err(|source| DiskError::new("note", path, source))?;
         Ok(RealFile { file, path: path.to_owned() })
     }
 

@@ -430,8 +430,30 @@ fn prepare(
 }
 
 impl Node {
+    /// Where a node that was built with the feature `faults` looks for what it should do wrong.
+    #[must_use]
+    pub fn faults_dir(&self) -> PathBuf {
+        self.data_dir.with_file_name(format!("faults-{}", self.id))
+    }
+
+    /// Orders a fault of the node's own (see `src/log/faults.rs`), or takes it back.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn order_fault(&self, name: &str, text: Option<&str>) -> LabResult<()> {
+        let path = self.faults_dir().join(name);
+        match text {
+            Some(text) => fs::write(path, text)?,
+            None if path.exists() => fs::remove_file(path)?,
+            None => {}
+        }
+        Ok(())
+    }
+
     fn spawn(&mut self) -> LabResult<()> {
+        fs::create_dir_all(self.faults_dir())?;
         let mut command = Command::new(&self.tercet);
+        command.env("TERCET_FAULTS_DIR", self.faults_dir());
         command.arg("node").arg("--config").arg(&self.config).arg("--die-with-parent");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Ctrl-C on a terminal is for the tool alone.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tercet::base::ids::NodeId;
 use tercet::base::prng::Prng;
+use tercet::client::transfer_leadership;
 
 use super::lab::cluster::{Cluster, PATIENCE};
 use super::lab::error::{LabError, LabResult};
@@ -23,7 +24,18 @@ enum Fault {
     CutOneWay(NodeId, NodeId),
     Delay(Duration),
     RollingRestart,
+    Transfer(NodeId),
+    /// Each flush takes so much longer (feature `faults`).
+    FlushStall(NodeId, Duration),
+    /// kill -9, and what was not synced is lost (feature `faults`).
+    PowerCut(NodeId),
+    PowerCutAll,
 }
+
+const FLUSH_STALL: &str = "flush_stall_ms";
+const POWER_CUT: &str = "power_cut";
+/// The client's patience with a transfer. One that fails is no fault of the cluster's while others are injected.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(1);
 
 impl Fault {
     const fn name(self) -> &'static str {
@@ -36,6 +48,10 @@ impl Fault {
             Self::CutOneWay(..) => "one-way cut",
             Self::Delay(_) => "delay",
             Self::RollingRestart => "rolling restart",
+            Self::Transfer(_) => "transfer",
+            Self::FlushStall(..) => "flush stall",
+            Self::PowerCut(_) => "power cut",
+            Self::PowerCutAll => "power cut of all",
         }
     }
 }
@@ -106,7 +122,8 @@ impl Injector {
         let ids = cluster.ids();
         let place = self.prng.below(ids.len() as u64) as usize;
         let next = 1 + self.prng.below(ids.len() as u64 - 1) as usize;
-        let delay = self.ms(1, 25);
+        let (delay, stall) = (self.ms(1, 25), self.ms(20, 900));
+        let lab = cfg!(feature = "faults");
         let leader = if wants_leader {
             let rows = cluster.statuses(&ids)?;
             rows.iter().max_by_key(|row| row.term).and_then(|row| row.leader_id)
@@ -117,14 +134,18 @@ impl Injector {
         let at = ids.iter().position(|id| *id == target).unwrap_or(place);
         let other = ids[(at + next) % ids.len()];
         Ok(match kind {
-            0..22 => Fault::Kill(target),
-            22..26 => Fault::KillAll,
-            26..46 => Fault::Freeze(target),
-            46..60 => Fault::Isolate(target),
-            60..72 => Fault::CutPair(target, other),
-            72..88 if wants_leader => Fault::CutOneWay(target, other),
-            72..88 => Fault::CutOneWay(other, target),
-            88..95 => Fault::Delay(delay),
+            0..10 if lab => Fault::PowerCut(target),
+            0..18 => Fault::Kill(target),
+            18..22 if lab => Fault::PowerCutAll,
+            18..22 => Fault::KillAll,
+            22..38 => Fault::Freeze(target),
+            38..50 => Fault::Isolate(target),
+            50..60 => Fault::CutPair(target, other),
+            60..74 if wants_leader => Fault::CutOneWay(target, other),
+            60..74 => Fault::CutOneWay(other, target),
+            74..80 => Fault::Delay(delay),
+            80..90 if lab => Fault::FlushStall(target, stall),
+            80..96 => Fault::Transfer(other),
             _ => Fault::RollingRestart,
         })
     }
@@ -142,6 +163,18 @@ impl Injector {
             Fault::CutPair(one, other) => cluster.network()?.set_pair(one, other, Traffic::Cut)?,
             Fault::CutOneWay(from, to) => cluster.network()?.set_way(from, to, Traffic::Cut)?,
             Fault::Delay(delay) => cluster.network()?.delay_all(delay)?,
+            Fault::Transfer(node) => {
+                if let Err(error) = transfer_leadership(&cluster.servers(), node, TRANSFER_LIMIT) {
+                    eprintln!("  no transfer: {error}");
+                }
+            }
+            Fault::FlushStall(node, stall) => {
+                cluster.node(node).order_fault(FLUSH_STALL, Some(&stall.as_millis().to_string()))?;
+            }
+            Fault::PowerCut(node) => power_cut(cluster, node)?,
+            Fault::PowerCutAll => {
+                cluster.ids().into_iter().try_for_each(|node| power_cut(cluster, node))?;
+            }
             Fault::RollingRestart => {
                 for node in cluster.ids() {
                     let code = cluster.terminate(node)?;
@@ -165,6 +198,7 @@ impl Injector {
         cluster.check_alive()?;
         cluster.network()?.heal()?;
         for node in cluster.ids() {
+            cluster.node(node).order_fault(FLUSH_STALL, None)?;
             if cluster.node(node).is_running() {
                 cluster.node(node).resume();
             } else {
@@ -173,6 +207,12 @@ impl Injector {
         }
         Ok(())
     }
+}
+
+/// The process dies, and at its next start the node loses what it had not synced.
+fn power_cut(cluster: &mut Cluster, node: NodeId) -> LabResult<()> {
+    cluster.kill(node)?;
+    cluster.node(node).order_fault(POWER_CUT, Some(""))
 }
 
 fn pause(length: Duration, loads: &[Load], interrupt: &Interrupt) -> LabResult<()> {

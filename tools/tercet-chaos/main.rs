@@ -28,7 +28,7 @@ use tercet::entry::Durability;
 use self::checker::{Checked, Record};
 use self::faults::Injector;
 use self::lab::cluster::{Cluster, PATIENCE, Plan, find_tercet};
-use self::lab::error::LabResult;
+use self::lab::error::{LabError, LabResult};
 use self::lab::interrupt::Interrupt;
 use self::lab::load::{Load, LoadPlan};
 use self::readers::Reader;
@@ -47,6 +47,23 @@ enum ThreadsArgument {
     Auto,
     Shared,
     Dedicated,
+}
+
+/// Bugs built in on purpose, to see that they are found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Bug {
+    AckBeforeFlush,
+    VoteNotPersisted,
+}
+
+impl Bug {
+    /// The file that switches it on; see `src/log/faults.rs`.
+    const fn file(self) -> &'static str {
+        match self {
+            Self::AckBeforeFlush => "ack_before_flush",
+            Self::VoteNotPersisted => "vote_not_persisted",
+        }
+    }
 }
 
 /// Torments a real cluster and checks what it promised.
@@ -77,6 +94,9 @@ struct Args {
     /// How the nodes lay agents onto threads
     #[arg(long, default_value = "auto")]
     threads: ThreadsArgument,
+    /// Switches a planted bug on in every node, to see it found; needs a build with `--features faults`
+    #[arg(long)]
+    plant: Option<Bug>,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -106,6 +126,10 @@ struct Stage {
 }
 
 fn run(args: &Args) -> LabResult<ExitCode> {
+    if args.plant.is_some() && !cfg!(feature = "faults") {
+        let line = "--plant needs planted bugs; build with: cargo build --release --features faults";
+        return Err(LabError::Environment(line.to_owned()));
+    }
     let tercet = find_tercet()?;
     let interrupt = Interrupt::install()?;
     let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
@@ -163,6 +187,9 @@ fn set_up(args: &Args, tercet: PathBuf, interrupt: &Interrupt) -> LabResult<Stag
         ..Plan::new(tercet)
     };
     let cluster = Cluster::start(&plan, interrupt)?;
+    if let Some(bug) = args.plant {
+        cluster.nodes.iter().try_for_each(|node| node.order_fault(bug.file(), Some("")))?;
+    }
     let servers = cluster.servers();
     let direct = cluster.nodes.iter().map(|node| node.direct).collect();
     let watcher = Watcher::start(direct)?;
@@ -188,10 +215,7 @@ fn set_up(args: &Args, tercet: PathBuf, interrupt: &Interrupt) -> LabResult<Stag
 }
 
 /// Ends all work and collects what everybody has seen. On an error the cluster's files are kept.
-fn gather(
-    stage: Stage,
-    interrupt: &Interrupt,
-) -> Result<(Cluster, Record), (self::lab::error::LabError, PathBuf)> {
+fn gather(stage: Stage, interrupt: &Interrupt) -> Result<(Cluster, Record), (LabError, PathBuf)> {
     let Stage { mut cluster, loads, readers, watcher } = stage;
     let collect = || {
         cluster.caught_up(PATIENCE)?;
