@@ -16,8 +16,8 @@
 //! costs nobody anything: no term changes and nothing is written.
 //!
 //! Two survivors that ask at once would grant each other, campaign both, and split the vote. So while it asks, a node
-//! grants a pre-vote only to who goes before it: a longer log, or with equal logs the lower id. This is bounded by the
-//! number of tries, and a node is let go first only once, since a node that can win nothing (one that speaks and hears
+//! grants a pre-vote only to who goes before it: a longer log, or with equal logs the lower id. This is bounded to the
+//! first tries, and a node is let go first only once, since a node that can win nothing (one that speaks and hears
 //! nothing, say) must not stand in another's way for ever (PITFALLS 10c).
 
 use super::message::Message;
@@ -26,8 +26,11 @@ use super::ready::Role;
 use super::timer::TimerKind;
 use crate::base::ids::{EntryId, NodeId};
 
-/// How often pre-votes are asked for in one canvass.
-const TRIES: u8 = 16;
+/// How often pre-votes are asked for in one canvass: about until the election timer, for where processors are scarce the
+/// others may take long to answer.
+const TRIES: u8 = 40;
+/// In so many of them, the first ones, the one that asks may go before another that asks.
+const TRIES_AHEAD: u8 = 16;
 /// Rounds between the first attempts of two nodes that learn of the same loss.
 const STAGGER_ROUNDS: u8 = 2;
 /// Rounds for which a node lets another go first that it has granted a pre-vote to.
@@ -110,7 +113,7 @@ impl Raft {
 
     /// Whether this node asks for pre-votes itself and goes before `from`, whose log ends at `last`.
     pub(super) fn goes_first(&self, from: NodeId, last: EntryId) -> bool {
-        let asks = self.role == Role::PreCandidate && self.canvass.tries_left > 0;
+        let asks = self.role == Role::PreCandidate && self.canvass.tries_left > TRIES - TRIES_AHEAD;
         asks && last == self.last_id() && self.config.id < from
     }
 

@@ -162,7 +162,7 @@ fn pitfall_10c_one_that_can_win_nothing_stands_in_nobodys_way_for_ever() {
     low.timer_fired(TimerKind::Election);
     drain(&mut low);
     assert!(!grants(&mut low, n(3), pre_vote(2, id(1, 1))));
-    for _ in 0..40 {
+    for _ in 0..15 {
         low.timer_fired(TimerKind::PreVoteRetry);
         drain(&mut low);
     }
@@ -217,7 +217,7 @@ fn the_tries_of_a_canvass_are_bounded() {
         asked += drain(&mut raft).messages.len();
         raft.timer_fired(TimerKind::PreVoteRetry);
     }
-    assert_eq!(asked, 2 * 16);
+    assert_eq!(asked, 2 * 40);
 }
 
 #[test]
