@@ -6,6 +6,7 @@ mod cluster;
 mod elections;
 mod harness;
 mod log_runs;
+mod pitfalls_core;
 mod progress;
 mod reads;
 mod replication;
