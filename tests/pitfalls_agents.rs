@@ -9,3 +9,5 @@ mod batcher;
 mod bench;
 #[path = "pitfalls/log_writer.rs"]
 mod log_writer;
+#[path = "pitfalls/peer_sender.rs"]
+mod peer_sender;
