@@ -176,7 +176,7 @@ fn peer_reply(address: SocketAddr, hello: &PeerHello) -> Option<RefuseCode> {
 }
 
 #[test]
-fn pitfalls_47_and_48_other_clusters_and_reformatted_peers_are_refused() {
+fn pitfall_47_and_48_other_clusters_and_reformatted_peers_are_refused() {
     let cluster = start_cluster(3, mode(), &free_ports(6));
     wait_leader(&cluster);
     let settings = &cluster.nodes[0].settings;

@@ -5,6 +5,8 @@
 
 #[path = "log/fixture.rs"]
 mod fixture;
+#[path = "log/pitfalls.rs"]
+mod pitfalls;
 #[path = "log/store.rs"]
 mod store;
 #[path = "log/table.rs"]

@@ -1,7 +1,11 @@
 //! The peer sender: writes everything that this node says to one peer, on the stream that this node dialled.
 //!
 //! It stops taking commands while more than a bounded number of bytes waits in its socket; the ring then fills, the
-//! batcher's window for this peer closes, and a black-holed peer stalls nobody else (rule 4, PITFALLS 49).
+//! batcher's window for this peer closes, and a black-holed peer stalls nobody else (rule 4, PITFALLS 49). A stream of
+//! which the peer takes nothing for [`PATIENCE`] breaks and is dialled again: what the system would go on retransmitting
+//! at ever longer intervals must not decide when a peer that is back is reached.
+
+use std::time::Duration;
 
 use super::Agent;
 use super::commands::{LinkClosed, LinkState, SenderCommand};
@@ -16,6 +20,9 @@ use crate::protocol::peer::{encode_append_header, encode_message};
 const OUTBOX_LIMIT: usize = 1 << 20;
 /// Commands taken in one turn.
 const COMMANDS_LIMIT: usize = 256;
+/// How long bytes may wait for a peer that takes none. One that lives but stops reading for so long, its disk far behind
+/// and all buffers full, is dialled again as well, which costs a probe.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The peer says nothing on this stream.
 const INBOX_BYTES: (usize, usize) = (1024, 4096);
 
@@ -85,8 +92,9 @@ impl<N: Net> PeerSender<N> {
 
     fn take_streams(&mut self) -> usize {
         let mut work = 0;
-        while let Some(new) = self.rings.from_conductor.pop() {
+        while let Some(mut new) = self.rings.from_conductor.pop() {
             work += 1;
+            new.stream.limit_patience(PATIENCE);
             let connected = self.stream.replace(new);
             self.unreported = Some(LinkState { connected });
         }

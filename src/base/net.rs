@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Names a registered socket within one agent. The runner maps it to the poll's tokens.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -32,6 +33,10 @@ pub trait NetStream: io::Read + io::Write {
 
     /// The other end's address, for messages.
     fn peer_label(&self) -> String;
+
+    /// From now on the stream breaks when the other end has taken no byte of what waits for it for so long. Where the
+    /// system cannot do that (the default), only its own, much longer patience ends.
+    fn limit_patience(&mut self, _limit: Duration) {}
 
     /// Closes both directions; errors are of no interest.
     fn shutdown(&mut self);

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -122,6 +123,15 @@ impl NetStream for MioStream {
 
     fn peer_label(&self) -> String {
         self.address.to_string()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn limit_patience(&mut self, limit: Duration) {
+        // TCP_USER_TIMEOUT covers both a peer that acknowledges nothing and one whose window stays closed. A system
+        // that refuses it leaves the stream as it was: bounded by its own retransmissions, minutes instead of seconds.
+        if let Err(error) = socket2::SockRef::from(&self.stream).set_tcp_user_timeout(Some(limit)) {
+            tracing::warn!("no TCP_USER_TIMEOUT for {}: {error}", self.address);
+        }
     }
 
     fn shutdown(&mut self) {

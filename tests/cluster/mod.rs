@@ -231,6 +231,11 @@ impl TestNode {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        signal_pid(self.child.as_ref().expect("a running node").id(), signal);
+    }
+
     /// SIGTERM, and its exit code.
     pub fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take().expect("a running node");

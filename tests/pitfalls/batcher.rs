@@ -1,0 +1,289 @@
+//! The batcher between core, disk, clients and peers.
+
+use tercet::agent::batcher::BatcherLimits;
+use tercet::agent::commands::{BatcherReply, ConductorNotice, LogCommand, PinRequest, SenderCommand};
+use tercet::base::clock::{NS_PER_MS, NS_PER_S};
+use tercet::base::ids::{EntryId, Incarnation, LogIndex, Offset, Sequence, Term};
+use tercet::entry::Entry;
+use tercet::log::layout::{ENTRIES_POSITION, segment_name};
+use tercet::log::{LogStore, StoredHardState};
+use tercet::protocol::client::AckKind;
+use tercet::raft::{Message, Role};
+use tercet::sim::disk::SimDisk;
+
+use crate::bench::{Bench, batch_after, data_dir, first_entry, formatted, id, n, noop_after, options};
+
+fn heartbeat(term: u64, commit: u64, round: u64) -> Message {
+    Message::Heartbeat { term: Term(term), commit: LogIndex(commit), round }
+}
+
+/// Sequences and offsets acknowledged by these answers.
+fn acknowledged(replies: &[BatcherReply]) -> Vec<(Sequence, Offset)> {
+    let runs = replies.iter().filter_map(|reply| match reply {
+        BatcherReply::Ack { run, .. } => Some((run.first_sequence, run.first_offset)),
+        _ => None,
+    });
+    runs.collect()
+}
+
+#[test]
+fn pitfall_26_an_acknowledgement_waits_for_the_commit_and_a_lost_term_is_told_as_unknown() {
+    let mut bench = Bench::fresh();
+    let (term, producer, epoch) = bench.leader_with_producer();
+    bench.publish(producer, epoch, 1);
+    assert!(bench.replies().is_empty(), "appended");
+    bench.flush();
+    assert!(bench.replies().is_empty(), "flushed here alone");
+    let last = bench.batcher.raft().last_id().index.0;
+    bench.hear_accepted(2, term, last);
+    assert_eq!(acknowledged(&bench.replies()), [(Sequence(1), Offset(1))]);
+    // The second event is in flight when a newer term ends this one.
+    bench.publish(producer, epoch, 2);
+    bench.flush();
+    bench.hear(2, heartbeat(term + 1, last, 1));
+    let replies = bench.replies();
+    assert!(matches!(replies[..], [BatcherReply::NotLeader { .. }]), "'unknown, ask the next leader'");
+    // Even where that event turns out to be committed, by whomever: the answer is the next leader's to give.
+    let in_flight = bench.batcher.raft().last_id();
+    bench.hear_entries(2, term + 1, in_flight, &[], in_flight.index.0);
+    assert_eq!(bench.batcher.applied().0, in_flight.index);
+    assert!(bench.replies().is_empty());
+}
+
+#[test]
+fn pitfall_26_a_duplicate_of_an_event_in_flight_waits_for_its_commit_too() {
+    let mut bench = Bench::fresh();
+    let (term, producer, epoch) = bench.leader_with_producer();
+    bench.publish(producer, epoch, 1);
+    bench.publish(producer, epoch, 1);
+    bench.flush();
+    assert!(bench.replies().is_empty());
+    let last = bench.batcher.raft().last_id().index.0;
+    bench.hear_accepted(3, term, last);
+    let replies = bench.replies();
+    assert_eq!(acknowledged(&replies), [(Sequence(1), Offset(1)); 2]);
+    let kinds = replies.iter().filter_map(|reply| match reply {
+        BatcherReply::Ack { run, .. } => Some(run.kind),
+        _ => None,
+    });
+    assert!(kinds.eq([AckKind::Written, AckKind::Duplicate]));
+}
+
+#[test]
+fn pitfall_28_a_report_of_the_log_before_a_truncation_makes_nothing_stable_or_readable() {
+    let first = first_entry();
+    let old = noop_after(&first, 2);
+    let old = [old.clone(), noop_after(&old, 2)];
+    let new = noop_after(&first, 3);
+    let new = [new.clone(), noop_after(&new, 3)];
+    let mut bench = Bench::fresh();
+    bench.hear_entries(2, 2, id(0, 1), &old, 1);
+    bench.hear_entries(3, 3, id(0, 1), &new, 3);
+    assert!(bench.written.iter().any(|c| matches!(c, LogCommand::TruncateFrom { generation: 1, .. })));
+    assert_eq!(bench.batcher.applied().0, LogIndex(3));
+    bench.said_to(3);
+    // The flush of the old entries 2 and 3 comes back only now.
+    bench.report(0, 3);
+    assert!(bench.acknowledged_to(3).is_none_or(|stable| stable == 1), "no word of what is not on disk");
+    assert_eq!(bench.delivery.commit_tail.readable_index(), 1, "the file still holds other entries there");
+    assert_eq!(bench.batcher.raft().stable_index(), LogIndex(1));
+    bench.report(1, 3);
+    assert_eq!(bench.acknowledged_to(3), Some(3));
+    assert_eq!(bench.delivery.commit_tail.readable_index(), 3);
+}
+
+#[test]
+fn pitfall_29_subscribers_get_no_entry_before_it_is_committed_and_never_one_that_was_cut() {
+    let first = first_entry();
+    let (old, new) = (noop_after(&first, 2), noop_after(&first, 3));
+    let mut bench = Bench::fresh();
+    bench.hear_entries(2, 2, id(0, 1), std::slice::from_ref(&old), 1);
+    bench.flush();
+    let tail = &bench.delivery.commit_tail;
+    assert_eq!((tail.commit_index(), tail.last_offset(), tail.readable_index()), (1, 0, 1));
+    let shown = bench.delivered();
+    assert!(shown.iter().all(|entry| entry.index() == LogIndex(1)), "flushed here, committed by nobody");
+    bench.hear_entries(3, 3, id(0, 1), std::slice::from_ref(&new), 1);
+    assert!(bench.delivered().iter().all(|entry| entry.index() == LogIndex(1)));
+    bench.hear_entries(3, 3, new.id(), &[], 2);
+    let shown: Vec<Entry> = bench.delivered().into_iter().filter(|e| e.index() > LogIndex(1)).collect();
+    assert_eq!(shown, [new]);
+}
+
+#[test]
+fn pitfall_46_a_wall_clock_that_jumps_changes_nothing_but_the_time_shown() {
+    const YEAR_NS: u64 = 365 * 24 * 3600 * NS_PER_S;
+    let mut bench = Bench::fresh();
+    bench.clock.unix_ns.set(50 * YEAR_NS);
+    let (term, producer, epoch) = bench.leader_with_producer();
+    let mut entries = Vec::new();
+    for (sequence, unix_ns) in [(1, 50 * YEAR_NS), (2, 51 * YEAR_NS), (3, YEAR_NS)] {
+        bench.clock.unix_ns.set(unix_ns);
+        bench.wait(10 * NS_PER_MS);
+        bench.publish(producer, epoch, sequence);
+        bench.settle(term);
+        match bench.written.last() {
+            Some(LogCommand::Append(entry)) => entries.push(entry.clone()),
+            _ => panic!("no entry was appended"),
+        }
+    }
+    let shown: Vec<u64> = entries.iter().map(|entry| entry.header().timestamp_unix_ns).collect();
+    assert_eq!(shown, [50 * YEAR_NS, 51 * YEAR_NS, YEAR_NS]);
+    let elapsed_ns = entries.windows(2).map(|w| w[1].header().log_time_ns - w[0].header().log_time_ns);
+    assert_eq!(
+        elapsed_ns.collect::<Vec<_>>(),
+        [10 * NS_PER_MS; 2],
+        "the log's time is the monotonic clock's"
+    );
+    assert_eq!((bench.batcher.raft().role(), bench.batcher.raft().term()), (Role::Leader, Term(term)));
+    assert_eq!(acknowledged(&bench.replies()).len(), 3);
+}
+
+#[test]
+fn pitfall_48_a_peer_is_let_in_only_under_the_incarnation_pinned_and_flushed_first() {
+    let mut bench = Bench::fresh();
+    let mut ask = |incarnation| {
+        let request = PinRequest { peer: n(2), incarnation: Incarnation(incarnation) };
+        assert!(bench.conductor.to_batcher.push(request).is_ok());
+        // One duty cycle: the writer has not flushed anything by its end.
+        tercet::agent::Agent::do_work(&mut bench.batcher, 2_000_000, &[]);
+        let early = bench.conductor.from_batcher.pop();
+        bench.turn();
+        (early, bench.conductor.from_batcher.pop())
+    };
+    let decided = |incarnation, accepted| {
+        let incarnation = Incarnation(incarnation);
+        Some(ConductorNotice::PinDecided { peer: n(2), incarnation, accepted })
+    };
+    assert_eq!(ask(5), (None, decided(5, true)), "only once the pin is durable");
+    assert_eq!(ask(6), (decided(6, false), None), "another formatting of that node's disk");
+    assert_eq!(ask(5), (decided(5, true), None));
+}
+
+#[test]
+fn pitfall_49_a_peer_that_takes_nothing_starves_no_other() {
+    let mut bench = Bench::fresh();
+    let (term, producer, epoch) = bench.leader_with_producer();
+    bench.connect(2);
+    bench.connect(3);
+    bench.said_to(2);
+    // Nobody empties the ring to node 3: heartbeats alone fill it.
+    let mut reached = 0;
+    for sequence in 1..=1_500 {
+        bench.wait(50 * NS_PER_MS);
+        bench.publish(producer, epoch, sequence);
+        bench.flush();
+        let last = bench.batcher.raft().last_id().index.0;
+        bench.hear_accepted(2, term, last);
+        while let Some(command) = bench.senders[0].from_batcher.pop() {
+            if let SenderCommand::Append { entries, .. } = command {
+                reached += entries.len();
+            }
+        }
+        assert_eq!(bench.batcher.applied().0, LogIndex(last), "event {sequence}");
+        assert_eq!(acknowledged(&bench.replies()).len(), 1, "event {sequence}");
+    }
+    assert!(bench.senders[1].from_batcher.peek().is_some());
+    assert!(reached > 1_000, "{reached} entries were sent to node 2");
+}
+
+#[test]
+fn pitfall_53_a_follower_takes_in_no_more_than_its_disk_may_owe() {
+    let limit = 8 << 10;
+    let limits = BatcherLimits { unsettled_bytes_limit: limit, ..BatcherLimits::default() };
+    let mut bench = Bench::new(&formatted(1), limits);
+    let mut last = first_entry();
+    let mut sent = 0;
+    for sequence in 1..=20 {
+        let entry = batch_after(&last, 2, sequence, 2_000);
+        let message = Message::Append {
+            term: Term(2),
+            prev: last.id(),
+            entries: vec![Term(2)],
+            commit: LogIndex(1),
+            wants_reply: false,
+        };
+        assert!(bench.post(2, message, vec![entry.clone()]));
+        sent += entry.len_bytes() as u64;
+        last = entry;
+    }
+    bench.turn();
+    let owed = |bench: &Bench| -> u64 {
+        let entries = bench.written.iter().filter_map(|command| match command {
+            LogCommand::Append(entry) => Some(entry.len_bytes() as u64),
+            _ => None,
+        });
+        entries.sum()
+    };
+    assert!(owed(&bench) >= limit && owed(&bench) < limit + 4_000, "{} of {sent} bytes", owed(&bench));
+    for _ in 0..20 {
+        bench.flush();
+    }
+    assert_eq!(owed(&bench), sent, "the rest waited and came in as the disk went on");
+}
+
+#[test]
+fn pitfall_54_a_draining_leader_refuses_what_is_new_and_answers_what_is_in_flight() {
+    let mut bench = Bench::fresh();
+    let (term, producer, epoch) = bench.leader_with_producer();
+    bench.publish(producer, epoch, 1);
+    bench.control.drain();
+    bench.publish(producer, epoch, 2);
+    assert!(matches!(bench.replies()[..], [BatcherReply::NotLeader { .. }]), "the new one, and only that");
+    bench.flush();
+    assert!(!bench.control.is_drained(), "event 1 is not committed yet");
+    let last = bench.batcher.raft().last_id().index.0;
+    bench.hear_accepted(2, term, last);
+    assert_eq!(acknowledged(&bench.replies()), [(Sequence(1), Offset(1))]);
+    bench.turn();
+    assert!(bench.control.is_drained());
+}
+
+/// A disk whose last entry, 5 of term 1, is damaged above the watermark: its header says that it was there.
+fn with_claimed_tail() -> (SimDisk, EntryId) {
+    let disk = formatted(9);
+    let mut store = LogStore::open(disk.clone(), data_dir(), options(), &mut |_, _| ()).unwrap().0;
+    store.write_hard_state(&StoredHardState { term: Term(1), ..StoredHardState::default() }).unwrap();
+    let mut log = vec![first_entry()];
+    for sequence in 1..=4 {
+        let entry = batch_after(log.last().unwrap(), 1, sequence, 500);
+        store.append(entry.clone()).unwrap();
+        store.flush().unwrap();
+        log.push(entry);
+    }
+    drop(store);
+    disk.kill();
+    let position: u64 = log[..4].iter().map(|entry| entry.len_bytes() as u64).sum();
+    let segment = data_dir().join("group-0").join(segment_name(1));
+    disk.flip_bit(&segment, ENTRIES_POSITION + position + 200, 3);
+    (disk, log[4].id())
+}
+
+#[test]
+fn pitfall_60_a_claimed_tail_found_on_the_disk_binds_the_vote_of_the_node() {
+    let (disk, claim) = with_claimed_tail();
+    let mut bench = Bench::new(&disk, BatcherLimits::default());
+    assert_eq!(bench.batcher.raft().claimed_tail(), Some(claim));
+    assert_eq!(bench.batcher.raft().last_id(), id(1, 4));
+    let mut votes = |term: u64, last: EntryId| {
+        bench.hear(2, Message::Vote { term: Term(term), last });
+        let said = bench.said_to(2);
+        let granted = said.iter().filter_map(|message| match message {
+            Message::VoteReply { granted, .. } => Some(*granted),
+            _ => None,
+        });
+        granted.collect::<Vec<_>>()
+    };
+    assert_eq!(votes(3, id(1, 4)), [false], "it may have acknowledged entry 5");
+    assert_eq!(votes(4, claim), [true]);
+}
+
+#[test]
+fn pitfall_60_a_claimed_tail_found_on_the_disk_keeps_the_node_from_campaigning() {
+    let (disk, _) = with_claimed_tail();
+    let mut bench = Bench::new(&disk, BatcherLimits::default());
+    bench.wait(2 * NS_PER_S);
+    assert_eq!((bench.batcher.raft().role(), bench.batcher.raft().term()), (Role::Follower, Term(1)));
+    let said = bench.said_to(2);
+    assert!(!said.is_empty() && said.iter().all(|m| matches!(m, Message::ClaimQuery { .. })), "{said:?}");
+}

@@ -1,0 +1,141 @@
+//! The log writer over a disk that fails.
+
+use tercet::agent::Agent;
+use tercet::agent::commands::{LogCommand, LogEvent};
+use tercet::agent::control::{Control, Fatal};
+use tercet::agent::log_writer::LogWriter;
+use tercet::agent::ring::WakeHandle;
+use tercet::agent::rings::{BatcherRings, NodeRings, ReaderRings, make_rings};
+use tercet::base::ids::{LogIndex, Term};
+use tercet::entry::{Durability, Entry};
+use tercet::log::{LogStore, StoredHardState};
+use tercet::metrics::Counters;
+use tercet::sim::disk::{Fault, SimDisk, SimFile};
+
+use crate::bench::{batch_after, data_dir, first_entry, formatted, options};
+
+struct Desk {
+    disk: SimDisk,
+    writer: LogWriter<SimDisk>,
+    control: Control,
+    batcher: BatcherRings,
+    _reader: ReaderRings<SimFile>,
+    now_ns: u64,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let disk = formatted(3);
+        let store = LogStore::open(disk.clone(), data_dir(), options(), &mut |_, _| ()).unwrap().0;
+        let counters = Counters::new();
+        let control = Control::new();
+        let rings: NodeRings<(), SimFile> = make_rings(&[], |_| WakeHandle::none(), &counters);
+        let flushed = store.flushed_index();
+        let ends = rings.log_writer;
+        let writer = LogWriter::new(store, Durability::Disk, flushed, 0, ends, control.clone(), &counters);
+        let mut desk =
+            Self { disk, writer, control, batcher: rings.batcher, _reader: rings.reader, now_ns: 0 };
+        // What a start leaves to do is done before the faults.
+        (0..50).for_each(|_| drop(desk.turn()));
+        desk
+    }
+
+    fn hand(&mut self, command: LogCommand) {
+        assert!(self.batcher.to_writer.push(command).is_ok());
+    }
+
+    fn turn(&mut self) -> Vec<LogEvent> {
+        self.now_ns += 10_000_000;
+        self.writer.do_work(self.now_ns, &[]);
+        std::iter::from_fn(|| self.batcher.from_writer.pop()).collect()
+    }
+}
+
+fn progress(generation: u64, index: u64) -> LogEvent {
+    LogEvent::Progress { generation, written: LogIndex(index), flushed: LogIndex(index) }
+}
+
+fn run_after_first(count: u64, term: u64) -> Vec<Entry> {
+    let mut log = vec![first_entry()];
+    for sequence in 1..=count {
+        log.push(batch_after(log.last().unwrap(), term, sequence, 100));
+    }
+    log.split_off(1)
+}
+
+#[test]
+fn pitfall_28_the_log_writer_tags_every_report_with_the_truncations_it_has_carried_out() {
+    let mut desk = Desk::new();
+    let (old, new) = (run_after_first(3, 1), run_after_first(1, 2));
+    old.into_iter().for_each(|entry| desk.hand(LogCommand::Append(entry)));
+    assert_eq!(desk.turn(), [progress(0, 4)]);
+    desk.hand(LogCommand::TruncateFrom { first_removed: LogIndex(2), generation: 1 });
+    assert!(desk.turn().iter().all(|event| *event == progress(1, 1)), "what was cut is flushed no more");
+    desk.hand(LogCommand::Append(new[0].clone()));
+    assert_eq!(desk.turn(), [progress(1, 2)]);
+}
+
+#[test]
+fn pitfall_55_after_a_failed_write_or_flush_nothing_is_reported_or_tried_again() {
+    // The entries' write and their flush: the operations of one turn.
+    for nth in 1..=2 {
+        let mut desk = Desk::new();
+        let log = run_after_first(2, 1);
+        desk.disk.plan(nth, Fault::Io);
+        desk.hand(LogCommand::Append(log[0].clone()));
+        assert_eq!(desk.turn(), [], "operation {nth}");
+        assert!(matches!(desk.control.fatal(), Some(Fatal::Disk(_))), "operation {nth}");
+        assert!(desk.control.is_stopped());
+        // The disk is well again; a second fdatasync would say so, though it never got the first one's pages.
+        desk.disk.heal();
+        let operations = desk.disk.operations();
+        let state = StoredHardState { term: Term(9), ..StoredHardState::default() };
+        desk.hand(LogCommand::Append(log[1].clone()));
+        desk.hand(LogCommand::HardState { write_id: 1, state });
+        for _ in 0..5 {
+            assert_eq!(desk.turn(), [], "operation {nth}");
+        }
+        desk.writer.on_close();
+        assert_eq!(desk.disk.operations(), operations, "no retry, not even at the end");
+    }
+}
+
+#[test]
+fn pitfall_2_a_hard_state_that_could_not_be_flushed_is_never_reported() {
+    for nth in 1..=2 {
+        let mut desk = Desk::new();
+        desk.disk.plan(nth, Fault::Io);
+        let state = StoredHardState { term: Term(9), ..StoredHardState::default() };
+        desk.hand(LogCommand::HardState { write_id: 1, state });
+        assert_eq!(desk.turn(), []);
+        assert!(matches!(desk.control.fatal(), Some(Fatal::Disk(_))));
+        desk.disk.heal();
+        assert_eq!(desk.turn(), []);
+    }
+}
+
+#[test]
+fn pitfall_2_entries_behind_a_hard_state_are_written_after_it_is_durable() {
+    let log = run_after_first(2, 4);
+    // A power cut at any moment of it leaves no entry of a term that the hard state does not know.
+    let mut found = Vec::new();
+    for nth in 1..=6 {
+        let mut desk = Desk::new();
+        let state = StoredHardState { term: Term(4), ..StoredHardState::default() };
+        desk.hand(LogCommand::HardState { write_id: 1, state });
+        log.iter().for_each(|entry| desk.hand(LogCommand::Append(entry.clone())));
+        desk.disk.plan(nth, Fault::Crash);
+        (0..4).for_each(|_| drop(desk.turn()));
+        drop(desk.writer);
+        desk.disk.restart();
+        let recovered = LogStore::open(desk.disk.clone(), data_dir(), options(), &mut |_, _| ()).unwrap().1;
+        assert!(
+            recovered.hard_state.term >= recovered.last.term,
+            "crash at operation {nth}: hard state {:?}, log up to {:?}",
+            recovered.hard_state.term,
+            recovered.last
+        );
+        found.push((recovered.hard_state.term, recovered.last.index));
+    }
+    assert!(found.contains(&(Term(4), LogIndex(3))) && found.contains(&(Term(0), LogIndex(1))), "{found:?}");
+}

@@ -1,0 +1,60 @@
+//! The peer sender over the operating system's network, before a peer that lets bytes vanish.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+use tercet::agent::Agent;
+use tercet::agent::commands::{LinkClosed, LinkState, NewPeer, SenderCommand};
+use tercet::agent::peer_sender::PeerSender;
+use tercet::agent::ring::WakeHandle;
+use tercet::agent::rings::{NodeRings, make_rings};
+use tercet::base::ids::{GroupId, LogIndex, Term};
+use tercet::base::net::Net;
+use tercet::metrics::Counters;
+use tercet::net::{MioNet, MioStream};
+use tercet::sim::disk::SimFile;
+
+use crate::bench::{batch_after, first_entry, id, n};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn pitfall_49_a_peer_that_takes_no_bytes_is_dropped_in_bounded_time_and_can_be_dialled_again() {
+    // It accepts by its backlog and never reads: as when everything on the way to it vanishes, no byte is taken.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut poll = Poll::new().unwrap();
+    let registry = |poll: &Poll| poll.registry().try_clone().unwrap();
+    let counters = Counters::new();
+    let mut rings: NodeRings<MioStream, SimFile> = make_rings(&[n(2)], |_| WakeHandle::none(), &counters);
+    let ends = rings.senders.remove(0);
+    let mut sender = PeerSender::new(MioNet::new(registry(&poll), 0), GroupId(0), ends, &counters);
+    let stream = MioNet::new(registry(&poll), 1).connect(listener.local_addr().unwrap()).unwrap();
+    assert!(rings.conductor.to_senders[0].1.push(NewPeer { stream, leftover: Vec::new() }).is_ok());
+
+    let entry = batch_after(&first_entry(), 2, 1, 100_000);
+    let peer = &mut rings.batcher.peers[0];
+    let deadline = Instant::now() + LIMIT;
+    let mut events = Events::with_capacity(16);
+    let mut states = Vec::new();
+    while states.last() != Some(&LinkState { connected: false }) {
+        assert!(Instant::now() < deadline, "the stream still stands: {states:?}");
+        // More than any socket buffers; what the ring does not take the batcher would keep.
+        let command = SenderCommand::Append {
+            term: Term(2),
+            prev: id(0, 1),
+            commit: LogIndex(1),
+            wants_reply: false,
+            entries: vec![entry.clone()],
+        };
+        let _ = peer.to_sender.push(command);
+        poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
+        let readiness: Vec<_> = events.iter().map(|event| MioNet::readiness(event).1).collect();
+        sender.do_work(0, &readiness);
+        states.extend(std::iter::from_fn(|| peer.from_sender.pop()));
+    }
+    assert_eq!(states[0], LinkState { connected: true });
+    sender.do_work(0, &[]);
+    let told = rings.conductor.from_links.iter_mut().find_map(|link| link.pop());
+    assert_eq!(told, Some(LinkClosed::Outbound(n(2))), "the conductor dials again");
+}

@@ -1,0 +1,13 @@
+//! Pitfalls that lie between the core and the disk, the clients or the peers: one batcher or one log writer, its rings
+//! held by the test, so that every report can be late, stale or missing.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "pitfalls/batcher.rs"]
+mod batcher;
+#[path = "pitfalls/bench.rs"]
+mod bench;
+#[path = "pitfalls/log_writer.rs"]
+mod log_writer;
+#[path = "pitfalls/peer_sender.rs"]
+mod peer_sender;
