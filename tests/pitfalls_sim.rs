@@ -22,6 +22,7 @@ fn cluster(seed: u64) -> Cluster {
         delivery: DeliveryLimits::default(),
         timers: TimerSettings { heartbeat_interval_ns: 50 * NS_PER_MS, missed_heartbeats: 3 },
         interleaved: seed.is_multiple_of(2),
+        disk_stall_limit_ns: 500_000_000,
     };
     let plan = PublisherPlan { window: 50, frame_events: 8, pause_ns: 5 * NS_PER_MS, nodes: 3 };
     let mut cluster = Cluster::new(shape, &[plan, plan], &mut Prng::new(seed));

@@ -1,7 +1,9 @@
 //! The batcher between core, disk, clients and peers.
 
 use tercet::agent::batcher::BatcherLimits;
-use tercet::agent::commands::{BatcherReply, ConductorNotice, LogCommand, PinRequest, SenderCommand};
+use tercet::agent::commands::{
+    BatcherReply, ConductorNotice, ConductorRequest, LogCommand, PinRequest, SenderCommand,
+};
 use tercet::base::clock::{NS_PER_MS, NS_PER_S};
 use tercet::base::ids::{EntryId, Incarnation, LogIndex, Offset, Sequence, Term};
 use tercet::entry::Entry;
@@ -144,7 +146,7 @@ fn pitfall_48_a_peer_is_let_in_only_under_the_incarnation_pinned_and_flushed_fir
     let mut bench = Bench::fresh();
     let mut ask = |incarnation| {
         let request = PinRequest { peer: n(2), incarnation: Incarnation(incarnation) };
-        assert!(bench.conductor.to_batcher.push(request).is_ok());
+        assert!(bench.conductor.to_batcher.push(ConductorRequest::Pin(request)).is_ok());
         // One duty cycle: the writer has not flushed anything by its end.
         tercet::agent::Agent::do_work(&mut bench.batcher, 2_000_000, &[]);
         let early = bench.conductor.from_batcher.pop();

@@ -163,6 +163,7 @@ impl Bench {
             incarnation: booted.identity.incarnation,
             batch: BatchLimits { events_max: 64, bytes_max: 24 << 10, delay_max_ns: NS_PER_MS },
             timers: TimerSettings { heartbeat_interval_ns: 50 * NS_PER_MS, missed_heartbeats: 3 },
+            disk_stall_limit_ns: 500_000_000,
             seed: 1,
             limits,
             version: "test",
