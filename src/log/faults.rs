@@ -1,6 +1,6 @@
 //! Faults on demand, only with the feature `faults`: for tools that break real clusters on purpose.
 //!
-//! A tool gives a node a control directory of its own by `TERCET_FAULTS_DIR` and steers it with files there, each looked
+//! A tool gives a node a control directory of its own by `LAB_FAULTS_DIR` and steers it with files there, each looked
 //! at whenever it matters:
 //!
 //! | file | effect |
@@ -35,7 +35,7 @@ const STALL_MS_MAX: u64 = 60_000;
 /// The control directory, if this process has one.
 fn directory() -> Option<&'static Path> {
     static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
-    DIRECTORY.get_or_init(|| std::env::var_os("TERCET_FAULTS_DIR").map(PathBuf::from)).as_deref()
+    DIRECTORY.get_or_init(|| std::env::var_os("LAB_FAULTS_DIR").map(PathBuf::from)).as_deref()
 }
 
 /// Whether a planted bug is active.

@@ -453,7 +453,7 @@ impl Node {
     fn spawn(&mut self) -> LabResult<()> {
         fs::create_dir_all(self.faults_dir())?;
         let mut command = Command::new(&self.tercet);
-        command.env("TERCET_FAULTS_DIR", self.faults_dir());
+        command.env("LAB_FAULTS_DIR", self.faults_dir());
         command.arg("node").arg("--config").arg(&self.config).arg("--die-with-parent");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Ctrl-C on a terminal is for the tool alone.
