@@ -235,6 +235,12 @@ impl<D: Disk> LogWriter<D> {
         if self.flushed != flushed_before {
             self.report();
         }
+        #[cfg(feature = "faults")]
+        if crate::log::faults::is_planted(crate::log::faults::ACK_BEFORE_FLUSH) {
+            // The lone watermark would sync all that was never flushed.
+            self.next_idle_ns = Some(now_ns + IDLE_AFTER_NS);
+            return Ok(0);
+        }
         let idle = self.store.idle(now_ns)?;
         self.next_idle_ns = if idle.preparing { Some(now_ns + PREPARE_EVERY_NS) } else { idle.deadline_ns };
         Ok(usize::from(idle.watermark_flushed) + idle.unlinked)

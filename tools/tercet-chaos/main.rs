@@ -22,6 +22,7 @@ use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use tercet::base::prng::Prng;
 use tercet::base::units::parse_duration_ns;
+use tercet::client::ClientError;
 use tercet::config::ThreadingMode;
 use tercet::entry::Durability;
 
@@ -141,7 +142,7 @@ fn run(args: &Args) -> LabResult<ExitCode> {
     let tormented = tormented.and_then(|()| injector.heal(&mut stage.cluster));
     if let Err(error) = tormented {
         // A node that is gone explains why the others wait; its log says more.
-        let error = stage.cluster.check_alive().err().unwrap_or(error);
+        let error = stage.cluster.check_alive().err().unwrap_or_else(|| judged(error));
         let kept = stage.cluster.keep();
         fs::write(kept.join("faults.txt"), injector.diary.join("\n"))?;
         eprintln!("tercet-chaos: files are kept in {}", kept.display());
@@ -214,6 +215,17 @@ fn set_up(args: &Args, tercet: PathBuf, interrupt: &Interrupt) -> LabResult<Stag
     Ok(Stage { cluster, loads, readers, watcher })
 }
 
+/// A producer that was opened a moment ago cannot have expired: if the cluster knows it no more, it has lost an
+/// acknowledged entry.
+fn judged(error: LabError) -> LabError {
+    match error {
+        LabError::Client(lost @ ClientError::IdentityExpired { .. }) => {
+            LabError::Violation(format!("an acknowledged opening of a producer is lost: {lost}"))
+        }
+        error => error,
+    }
+}
+
 /// Ends all work and collects what everybody has seen. On an error the cluster's files are kept.
 fn gather(stage: Stage, interrupt: &Interrupt) -> Result<(Cluster, Record), (LabError, PathBuf)> {
     let Stage { mut cluster, loads, readers, watcher } = stage;
@@ -233,7 +245,7 @@ fn gather(stage: Stage, interrupt: &Interrupt) -> Result<(Cluster, Record), (Lab
     };
     match collect() {
         Ok(record) => Ok((cluster, record)),
-        Err(error) => Err((cluster.check_alive().err().unwrap_or(error), cluster.keep())),
+        Err(error) => Err((cluster.check_alive().err().unwrap_or_else(|| judged(error)), cluster.keep())),
     }
 }
 
