@@ -1,8 +1,8 @@
 //! What several disks, or several power cuts, show together.
 
 use tercet::base::ids::LogIndex;
-use tercet::log::layout::ENTRIES_POSITION;
 use tercet::log::LogError;
+use tercet::log::layout::ENTRIES_POSITION;
 use tercet::sim::disk::SimDisk;
 
 use crate::fixture::{dir, first_entry, format_here, open, options, run_after, segment_path};
