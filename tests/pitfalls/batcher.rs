@@ -1,10 +1,11 @@
 //! The batcher between core, disk, clients and peers.
 
+use tercet::agent::Agent;
 use tercet::agent::batcher::BatcherLimits;
 use tercet::agent::commands::{
     BatcherReply, ConductorNotice, ConductorRequest, LogCommand, PinRequest, SenderCommand,
 };
-use tercet::base::clock::{NS_PER_MS, NS_PER_S};
+use tercet::base::clock::{Clock, NS_PER_MS, NS_PER_S};
 use tercet::base::ids::{EntryId, Incarnation, LogIndex, Offset, Sequence, Term};
 use tercet::entry::Entry;
 use tercet::log::layout::{ENTRIES_POSITION, segment_name};
@@ -144,22 +145,24 @@ fn pitfall_46_a_wall_clock_that_jumps_changes_nothing_but_the_time_shown() {
 #[test]
 fn pitfall_48_a_peer_is_let_in_only_under_the_incarnation_pinned_and_flushed_first() {
     let mut bench = Bench::fresh();
-    let mut ask = |incarnation| {
+    let post = |bench: &mut Bench, incarnation| {
         let request = PinRequest { peer: n(2), incarnation: Incarnation(incarnation) };
         assert!(bench.conductor.to_batcher.push(ConductorRequest::Pin(request)).is_ok());
         // One duty cycle: the writer has not flushed anything by its end.
-        tercet::agent::Agent::do_work(&mut bench.batcher, 2_000_000, &[]);
-        let early = bench.conductor.from_batcher.pop();
-        bench.turn();
-        (early, bench.conductor.from_batcher.pop())
+        bench.batcher.do_work(bench.clock.now_ns(), &[]);
+        bench.conductor.from_batcher.pop()
     };
     let decided = |incarnation, accepted| {
         let incarnation = Incarnation(incarnation);
         Some(ConductorNotice::PinDecided { peer: n(2), incarnation, accepted })
     };
-    assert_eq!(ask(5), (None, decided(5, true)), "only once the pin is durable");
-    assert_eq!(ask(6), (decided(6, false), None), "another formatting of that node's disk");
-    assert_eq!(ask(5), (decided(5, true), None));
+    assert_eq!(post(&mut bench, 5), None);
+    assert_eq!(post(&mut bench, 5), None, "asked again, and still not durable");
+    assert_eq!(post(&mut bench, 6), decided(6, false), "another formatting of that node's disk");
+    bench.turn();
+    assert_eq!(bench.conductor.from_batcher.pop(), decided(5, true), "the pin is durable");
+    assert_eq!(post(&mut bench, 5), decided(5, true));
+    assert_eq!(post(&mut bench, 6), decided(6, false));
 }
 
 #[test]
@@ -238,7 +241,11 @@ fn pitfall_54_a_draining_leader_refuses_what_is_new_and_answers_what_is_in_fligh
     bench.hear_accepted(2, term, last);
     assert_eq!(acknowledged(&bench.replies()), [(Sequence(1), Offset(1))]);
     bench.turn();
-    assert!(bench.control.is_drained());
+    assert!(!bench.control.is_drained(), "leadership is being handed over");
+    let last = bench.batcher.raft().last_id();
+    assert!(bench.post(2, Message::Vote { term: Term(term + 1), last }, Vec::new()));
+    bench.turn();
+    assert!(bench.control.is_drained(), "it leads no more");
 }
 
 /// A disk whose last entry, 5 of term 1, is damaged above the watermark: its header says that it was there.
