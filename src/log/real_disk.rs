@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use memmap2::MmapOptions;
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
@@ -16,6 +17,10 @@ use super::disk::{Disk, DiskError, DiskFile, Lock, Mapping};
 const PARTS_MAX: usize = 1024;
 /// Unit in which a file is filled where the file system cannot reserve space.
 const FILL_BYTES: usize = 64 << 10;
+/// For how long a lock that is held is tried again: a process that was killed holds it until it is gone, and one that
+/// has just been forked until it becomes another program.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+const LOCK_LOOK: Duration = Duration::from_millis(5);
 
 /// The operating system's file systems.
 #[derive(Clone, Copy, Debug, Default)]
@@ -210,9 +215,14 @@ impl Disk for RealDisk {
         // Without `create` the file is only read: flock needs no right to write.
         let file = OpenOptions::new().read(true).write(create).create(create).truncate(false).open(path);
         let file = file.map_err(|e| DiskError::new("open", path, e))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|errno| DiskError::new("lock", path, errno.into()))?;
-        Ok(Lock::new(file))
+        let begun = Instant::now();
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock::new(file)),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_LOOK),
+                Err(errno) => return Err(DiskError::new("lock", path, errno.into())),
+            }
+        }
     }
 
     fn boot_id(&self) -> Option<String> {
