@@ -231,9 +231,19 @@ impl TestNode {
         }
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal. After SIGSTOP returns only when every thread stands still.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        signal_pid(self.child.as_ref().expect("a running node").id(), signal);
+        let pid = self.child.as_ref().expect("a running node").id();
+        signal_pid(pid, signal);
+        if signal == rustix::process::Signal::STOP {
+            eventually("every thread stands still", || {
+                let stopped = |task: std::io::Result<fs::DirEntry>| {
+                    let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+                    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+                };
+                fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(stopped).then_some(())
+            });
+        }
     }
 
     /// SIGTERM, and its exit code.
