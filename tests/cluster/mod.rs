@@ -238,10 +238,13 @@ impl TestNode {
         if signal == rustix::process::Signal::STOP {
             eventually("every thread stands still", || {
                 let stopped = |task: std::io::Result<fs::DirEntry>| {
-                    let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+                    let stat = task
+                        .and_then(|task| fs::read_to_string(task.path().join("stat")))
+                        .unwrap_or_default();
                     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
                 };
-                fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(stopped).then_some(())
+                let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
+                tasks.all(stopped).then_some(())
             });
         }
     }
