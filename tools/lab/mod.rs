@@ -4,6 +4,7 @@
 //! - [`proxy`]: a TCP proxy that fails on demand, on one thread, without privileges.
 //! - [`network`]: such proxies between the nodes of a cluster and in front of them: cuts, one-way cuts, delays.
 //! - [`load`]: an open-loop publisher on a thread of its own, with a history of its acknowledgements.
+//! - [`hogs`]: busy threads beside it all.
 //! - [`check`]: reads everything back and compares it with what was acknowledged.
 //!
 //! Nodes die with the *thread* that started them, so that nothing is left behind whatever ends the tool: start them
@@ -14,6 +15,7 @@
 pub mod check;
 pub mod cluster;
 pub mod error;
+pub mod hogs;
 pub mod interrupt;
 pub mod load;
 pub mod network;

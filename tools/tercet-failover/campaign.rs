@@ -27,9 +27,14 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const RECOVERED_LAG: Duration = Duration::from_millis(25);
 const LOOK: Duration = Duration::from_millis(2);
 
+/// By how much longer a flush takes in the kind `stall`: less than `disk_stall_limit`, more than two heartbeats.
+const STALL_MS: &str = "100";
+const FLUSH_STALL: &str = "flush_stall_ms";
+
 /// A run of the tool.
 pub struct Campaign<'a> {
     args: &'a Args,
+    begun: Instant,
     plan: Plan,
     interrupt: &'a Interrupt,
     prng: Prng,
@@ -42,6 +47,8 @@ struct Stage {
     load: Load,
     /// As of the end of the latest failure.
     term: Term,
+    /// Elections that nothing caused, on the clusters before this one.
+    uncaused_before: u64,
 }
 
 impl<'a> Campaign<'a> {
@@ -57,16 +64,23 @@ impl<'a> Campaign<'a> {
             ..Plan::new(tercet)
         };
         let report = Report::new(args, seed);
-        Self { args, plan, interrupt, prng: Prng::new(seed), report }
+        Self { args, begun: Instant::now(), plan, interrupt, prng: Prng::new(seed), report }
     }
 
     /// All rounds, on as many clusters as it takes. What was measured, and what ended it early.
     pub fn run(mut self) -> (Report, LabResult<()>) {
         let mut ended = Ok(());
-        while ended.is_ok() && self.report.rounds.len() < self.args.rounds as usize {
+        while ended.is_ok() && !self.is_done() {
             ended = self.run_cluster();
         }
         (self.report, ended)
+    }
+
+    fn is_done(&self) -> bool {
+        match self.args.duration {
+            Some(duration) => self.begun.elapsed() >= duration,
+            None => self.report.rounds.len() >= self.args.rounds as usize,
+        }
     }
 
     fn run_cluster(&mut self) -> LabResult<()> {
@@ -80,17 +94,15 @@ impl<'a> Campaign<'a> {
             size: self.args.size,
         })?;
         let (_, term) = cluster.caught_up(PATIENCE)?;
-        let mut stage = Stage { cluster, load, term };
+        let mut stage = Stage { cluster, load, term, uncaused_before: self.report.elections_uncaused };
         self.pause(&stage.load, WARM_UP)?;
-        while self.report.rounds.len() < self.args.rounds as usize
-            && stage.load.sent() * (self.args.size.max(64) as u64) < CLUSTER_BYTES
-        {
+        while !self.is_done() && stage.load.sent() * (self.args.size.max(64) as u64) < CLUSTER_BYTES {
             let round = match self.round(&mut stage) {
                 Ok(round) => round,
                 Err(error) => return Err(self.explain(&mut stage.cluster, error)),
             };
-            let (done, of) = (self.report.rounds.len() + 1, self.args.rounds);
-            eprintln!("round {done}/{of}: {}", round.to_line(self.args.kind));
+            let done = self.report.rounds.len() + 1;
+            eprintln!("round {done}: {}", round.to_line(self.args.kind));
             self.report.rounds.push(round);
         }
         self.finish(stage)
@@ -120,26 +132,31 @@ impl<'a> Campaign<'a> {
         self.pause(&stage.load, before)?;
         let (leader, term_before) = stage.cluster.leader(PATIENCE)?;
         self.report.elections_uncaused += term_before.0.saturating_sub(stage.term.0);
+        let node = if self.args.kind.is_fatal() { leader } else { self.any_node(&stage.cluster) };
 
         let oldest = stage.load.acked();
         let begun_ns = stage.load.now_ns().min(stage.load.pace().due_ns(oldest));
-        self.hit(&mut stage.cluster, leader)?;
+        self.hit(&mut stage.cluster, node)?;
         let hit_ns = stage.load.now_ns();
         self.wait_recovered(&stage.load, hit_ns)?;
         let recovered_ns = stage.load.now_ns();
-        let survivors = stage.cluster.others(leader);
+        let survivors =
+            if self.args.kind.is_fatal() { stage.cluster.others(node) } else { stage.cluster.ids() };
         let (_, term_after) = stage.cluster.leader_among(&survivors, PATIENCE)?;
         let held = Duration::from_micros(self.prng.between(50_000, 250_000));
         self.pause(&stage.load, held)?;
 
         let healing_ns = stage.load.now_ns();
-        self.heal(&mut stage.cluster, leader)?;
+        self.heal(&mut stage.cluster, node)?;
         let (_, term_end) = stage.cluster.caught_up(PATIENCE)?;
         let healed_ns = stage.load.now_ns();
         self.wait_recovered(&stage.load, healed_ns)?;
         stage.term = term_end;
+        if !self.args.kind.is_fatal() {
+            self.report.elections_uncaused += term_end.0.saturating_sub(term_before.0);
+        }
         Ok(Round {
-            node: leader,
+            node,
             outage_ns: stage.load.slowest_ns(begun_ns, recovered_ns),
             return_ns: stage.load.slowest_ns(healing_ns, stage.load.now_ns()),
             caught_up_ns: healed_ns - healing_ns,
@@ -148,20 +165,31 @@ impl<'a> Campaign<'a> {
         })
     }
 
-    fn hit(&self, cluster: &mut Cluster, leader: NodeId) -> LabResult<()> {
+    fn any_node(&mut self, cluster: &Cluster) -> NodeId {
+        let ids = cluster.ids();
+        ids[self.prng.below(ids.len() as u64) as usize]
+    }
+
+    fn hit(&mut self, cluster: &mut Cluster, node: NodeId) -> LabResult<()> {
         match self.args.kind {
-            Kind::Kill => cluster.kill(leader)?,
-            Kind::Freeze => cluster.node(leader).freeze(),
-            Kind::Cut => cluster.network()?.isolate(leader, true)?,
+            Kind::Kill => cluster.kill(node)?,
+            Kind::Freeze => cluster.node(node).freeze(),
+            Kind::Cut => cluster.network()?.isolate(node, true)?,
+            Kind::Term => {
+                let code = cluster.terminate(node)?;
+                self.report.unclean_stops += u64::from(code != Some(0));
+            }
+            Kind::Stall => cluster.node(node).order_fault(FLUSH_STALL, Some(STALL_MS))?,
         }
         Ok(())
     }
 
-    fn heal(&self, cluster: &mut Cluster, leader: NodeId) -> LabResult<()> {
+    fn heal(&self, cluster: &mut Cluster, node: NodeId) -> LabResult<()> {
         match self.args.kind {
-            Kind::Kill => cluster.restart(leader)?,
-            Kind::Freeze => cluster.node(leader).resume(),
+            Kind::Kill | Kind::Term => cluster.restart(node)?,
+            Kind::Freeze => cluster.node(node).resume(),
             Kind::Cut => cluster.network()?.heal()?,
+            Kind::Stall => cluster.node(node).order_fault(FLUSH_STALL, None)?,
         }
         Ok(())
     }
@@ -190,7 +218,7 @@ impl<'a> Campaign<'a> {
 
     /// Everything is read back and verified.
     fn finish(&mut self, stage: Stage) -> LabResult<()> {
-        let Stage { mut cluster, load, .. } = stage;
+        let Stage { mut cluster, load, uncaused_before, .. } = stage;
         let (history, sent) = load.finish(PATIENCE)?;
         let statuses = cluster.settled(PATIENCE)?;
         let before = self.report.violations().len();
@@ -204,7 +232,7 @@ impl<'a> Campaign<'a> {
                 eprintln!("node {id}: log verify: {said}");
             }
         }
-        if self.report.violations().len() > before {
+        if self.report.violations().len() > before || self.report.elections_uncaused > uncaused_before {
             self.report.kept.push(cluster.keep());
         }
         Ok(())

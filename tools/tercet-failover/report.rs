@@ -16,7 +16,7 @@ const BAR_CHARS: usize = 50;
 
 /// One failure.
 pub struct Round {
-    /// The leader that was hit.
+    /// Who was hit; but for `stall` the leader.
     pub node: NodeId,
     /// The largest time from when an event was due to its acknowledgement, around the failure.
     pub outage_ns: u64,
@@ -119,7 +119,7 @@ impl Round {
     /// For the progress on stderr.
     pub fn to_line(&self, kind: Kind) -> String {
         format!(
-            "{} of leader {}: outage {:.3} ms, {} election(s); back and caught up in {:.0} ms, slowest event {:.3} ms",
+            "{} of node {}: outage {:.3} ms, {} election(s); back and caught up in {:.0} ms, slowest event {:.3} ms",
             kind.as_str(),
             self.node,
             ms(self.outage_ns),
@@ -135,7 +135,9 @@ impl Report {
     pub fn new(args: &Args, seed: u64) -> Self {
         let parameters = json!({
             "kind": args.kind.as_str(),
-            "rounds": args.rounds,
+            "rounds": args.duration.is_none().then_some(args.rounds),
+            "duration_s": args.duration.map(|duration| duration.as_secs_f64()),
+            "hogs": args.hogs,
             "rate_per_s": args.rate,
             "nodes": args.nodes,
             "size": args.size,
@@ -198,7 +200,7 @@ impl Report {
                 .iter()
                 .map(|(bound, count)| json!({"up_to_ms": bound, "count": count}))
                 .collect::<Vec<_>>(),
-            "elections": self.sum(|round| round.elections),
+            "elections": if self.kind.is_fatal() { self.sum(|round| round.elections) } else { 0 },
             "elections_on_return": self.sum(|round| round.elections_on_return),
             "elections_uncaused": self.elections_uncaused,
             "events": self.events,
@@ -220,18 +222,26 @@ impl Report {
         object
     }
 
+    fn caused(&self) -> String {
+        let (elections, rounds) = (self.sum(|round| round.elections), self.rounds.len());
+        let on_return = self.sum(|round| round.elections_on_return);
+        format!("{elections} for {rounds} failures, {on_return} when the old leader came back, ")
+    }
+
     /// For people.
     pub fn to_text(&self) -> String {
         let outages = sorted(&self.rounds, |round| round.outage_ns);
         let of = |name: &str| self.parameters[name].to_string().replace('"', "");
         let mut text = format!(
-            "{} x {} of the leader, {} nodes, {} events/s of {} bytes, durability {}, seed {}\n\n",
+            "{} x {} of {}, {} nodes, {} events/s of {} bytes, durability {}, {} busy threads beside it, seed {}\n\n",
             self.rounds.len(),
             self.kind.as_str(),
+            if self.kind.is_fatal() { "the leader" } else { "any node" },
             of("nodes"),
             of("rate_per_s"),
             of("size"),
             of("durability"),
+            of("hogs"),
             self.seed
         );
         text += &quantiles_line("outage", &outages);
@@ -248,10 +258,8 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\nelections: {} for {} failures, {} when the old leader came back, {} that nothing caused",
-            self.sum(|round| round.elections),
-            self.rounds.len(),
-            self.sum(|round| round.elections_on_return),
+            "\nelections: {}{} that nothing caused",
+            if self.kind.is_fatal() { self.caused() } else { String::new() },
             self.elections_uncaused
         );
         let _ = writeln!(
