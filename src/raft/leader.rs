@@ -161,6 +161,7 @@ impl Raft {
         if peer.stable() > before {
             self.count_commit();
             self.advance_transfer();
+            self.yield_to_living_disks();
         }
     }
 

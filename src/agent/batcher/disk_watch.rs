@@ -43,7 +43,7 @@ impl<C: Clock> Batcher<C> {
         if is_stalled {
             self.counters.disk_stalls.increment();
             tracing::warn!(
-                "the disk has taken nothing for {} ms; not leading meanwhile",
+                "the disk has taken nothing for {} ms; leading is for nodes whose disks go on",
                 limit_ns / 1_000_000
             );
         } else {
