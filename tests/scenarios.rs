@@ -16,6 +16,7 @@ use lab::check::{self, Comparison, Faults};
 use lab::cluster::{Cluster, PATIENCE, Plan};
 use lab::interrupt::Interrupt;
 use lab::load::{self, AckRun, History, Load, LoadPlan};
+use lab::namespaces::{self, Entered, Namespaces};
 use lab::proxy::Traffic;
 use tercet::base::ids::{NodeId, Offset};
 use tercet::client::{Ack, AckKind, ClientOptions, Event, NodeRole, NodeStatus, Publisher};
@@ -28,14 +29,18 @@ const WATCH: Duration = Duration::from_millis(1_500);
 /// How many whiles are looked at before a cluster counts as one without a stable leader.
 const WHILES: u64 = 4;
 
-fn start(proxied: bool) -> Cluster {
+fn plan(proxied: bool) -> Plan {
     let mut plan = Plan::new(env!("CARGO_BIN_EXE_tercet").into());
     // The same suite runs in both threading modes: the test binary's name says which.
     let dedicated = env!("CARGO_CRATE_NAME").ends_with("_dedicated");
     plan.threads = if dedicated { ThreadingMode::Dedicated } else { ThreadingMode::Shared };
     plan.segment_bytes = Some(8 << 20);
     plan.proxied = proxied;
-    Cluster::start(&plan, &Interrupt::default()).unwrap()
+    plan
+}
+
+fn start(proxied: bool) -> Cluster {
+    Cluster::start(&plan(proxied), &Interrupt::default()).unwrap()
 }
 
 fn start_load(servers: Vec<SocketAddr>) -> Load {
@@ -317,6 +322,48 @@ fn one_way_cut(cut: impl Fn(&Cluster, NodeId, NodeId)) {
     cluster.network().unwrap().heal().unwrap();
     let (_, term) = cluster.caught_up(PATIENCE).unwrap();
     assert!(term > old_term);
+    finish(cluster, load);
+}
+
+/// The name by which the test harness knows a test of this file.
+fn full_name(test: &str) -> String {
+    match module_path!().split_once("::") {
+        Some((_, module)) => format!("{module}::{test}"),
+        None => test.to_owned(),
+    }
+}
+
+#[test]
+fn a_leader_whose_cable_is_pulled_is_replaced_and_a_follower_whose_cable_is_pulled_deposes_nobody() {
+    let own =
+        "a_leader_whose_cable_is_pulled_is_replaced_and_a_follower_whose_cable_is_pulled_deposes_nobody";
+    match namespaces::enter(&full_name(own)).unwrap() {
+        Entered::Inside => {}
+        Entered::Passed => return,
+        Entered::Refused(reason) => {
+            eprintln!("skipped: this system lets this user make no network namespaces: {reason}");
+            return;
+        }
+    }
+    let hosts = Namespaces::create(3).unwrap();
+    let cluster = Cluster::start_on(&plan(false), &hosts, &Interrupt::default()).unwrap();
+    let load = start_load(cluster.servers());
+    wait_for_more(&cluster, &load, 100);
+    let (old, old_term) = cluster.leader(PATIENCE).unwrap();
+    hosts.set_link(old, false).unwrap();
+    wait_for_more(&cluster, &load, 300);
+    let (new, new_term) = cluster.leader_among(&cluster.others(old), PATIENCE).unwrap();
+    assert!(new != old && new_term > old_term, "{new} in {new_term} after {old} in {old_term}");
+    hosts.set_link(old, true).unwrap();
+    let (leader, before) = cluster.caught_up(PATIENCE).unwrap();
+
+    let follower = cluster.others(leader)[0];
+    hosts.set_link(follower, false).unwrap();
+    // Many election timeouts pass for the one that hears nobody.
+    wait_for_more(&cluster, &load, 1_000);
+    hosts.set_link(follower, true).unwrap();
+    let (_, after) = cluster.caught_up(PATIENCE).unwrap();
+    assert!(after.0 <= before.0 + 1, "it comes back without a higher term: {before} became {after}");
     finish(cluster, load);
 }
 

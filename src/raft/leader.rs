@@ -161,7 +161,6 @@ impl Raft {
         if peer.stable() > before {
             self.count_commit();
             self.advance_transfer();
-            self.yield_to_living_disks();
         }
     }
 

@@ -94,26 +94,20 @@ impl Raft {
         }
     }
 
-    /// The disk has taken nothing for too long, or takes again. While it hangs this node does not campaign, and gives
-    /// up leadership once the cluster gets on without it ([`Self::yield_to_living_disks`]).
+    /// The disk has taken nothing for too long, or takes again. While it hangs this node neither leads nor campaigns,
+    /// whatever its heartbeats say (PITFALLS 12): leadership goes to the best successor at once, caught up or not, for
+    /// nothing more can become stable here. Entries in doubt are settled by the election. A leader is to be told only
+    /// while entries are committed that are not stable here: where nothing is committed either, the disks of a quorum
+    /// hang, nobody could be elected, and nobody would do better.
     pub fn set_disk_stalled(&mut self, stalled: bool) {
         self.disk_stalled = stalled;
-        self.yield_to_living_disks();
-    }
-
-    /// A leader whose disk hangs does not lead, whatever its heartbeats say (PITFALLS 12), once entries are committed
-    /// that are not stable here: then a quorum of other disks goes on. Leadership goes to the best successor at once,
-    /// caught up or not, for nothing more can become stable here; entries in doubt are settled by the election. While
-    /// nothing is committed either, the disks of a quorum hang: nobody could be elected, and nobody would do better.
-    pub(super) fn yield_to_living_disks(&mut self) {
-        let outrun = self.commit > self.stable;
-        if !self.disk_stalled || !outrun || self.leading.is_none() {
+        if !stalled || self.leading.is_none() || self.membership.quorum() == 1 {
             return;
         }
         if let Some(successor) = self.best_successor() {
             self.send(successor, Message::TimeoutNow { term: self.term() });
         }
         self.step_down();
-        assert!(self.role != Role::Leader, "a node whose disk hangs does not lead others whose disks do not");
+        assert!(self.role != Role::Leader, "a node whose disk hangs does not lead");
     }
 }

@@ -29,6 +29,65 @@ fn acknowledged(replies: &[BatcherReply]) -> Vec<(Sequence, Offset)> {
     runs.collect()
 }
 
+/// Time goes by while both peers answer every heartbeat, and say that entries up to `stable` are stable there. What
+/// else they were told.
+fn live_on(bench: &mut Bench, ns: u64, stable: u64) -> Vec<Message> {
+    let mut told = Vec::new();
+    for _ in 0..ns / (10 * NS_PER_MS) {
+        bench.wait(10 * NS_PER_MS);
+        for peer in [2, 3] {
+            for message in bench.said_to(peer) {
+                let Message::Heartbeat { term, round, .. } = message else {
+                    told.push(message);
+                    continue;
+                };
+                let stable = LogIndex(stable);
+                bench.hear(peer, Message::HeartbeatReply { term, round, appended: stable, stable });
+            }
+        }
+    }
+    told
+}
+
+/// A leader with one event that is not flushed here; all before it is stable everywhere.
+fn leader_that_waits_for_its_disk() -> (Bench, u64) {
+    let mut bench = Bench::fresh();
+    let (term, producer, epoch) = bench.leader_with_producer();
+    bench.connect(2);
+    bench.connect(3);
+    let settled = bench.batcher.raft().last_id().index.0;
+    live_on(&mut bench, 100 * NS_PER_MS, settled);
+    bench.publish(producer, epoch, 1);
+    assert_eq!(bench.batcher.raft().last_id().index.0, settled + 1);
+    (bench, term)
+}
+
+#[test]
+fn pitfall_12_a_leader_whose_disk_alone_hangs_hands_over() {
+    let (mut bench, term) = leader_that_waits_for_its_disk();
+    let last = bench.batcher.raft().last_id().index.0;
+    // Twice the limit.
+    let told = live_on(&mut bench, NS_PER_S, last);
+    assert_eq!(bench.batcher.applied().0, LogIndex(last), "the others commit without this disk");
+    assert_ne!(bench.batcher.raft().role(), Role::Leader);
+    assert!(told.contains(&Message::TimeoutNow { term: Term(term) }), "{told:?}");
+}
+
+#[test]
+fn pitfall_12_disks_that_hang_together_cost_no_election() {
+    let (mut bench, term) = leader_that_waits_for_its_disk();
+    let last = bench.batcher.raft().last_id().index.0;
+    assert_eq!(live_on(&mut bench, 3 * NS_PER_S, last - 1), [], "no disk gets on");
+    assert_eq!(bench.batcher.raft().role(), Role::Leader);
+    // The others come back a little earlier.
+    assert_eq!(live_on(&mut bench, 100 * NS_PER_MS, last), []);
+    assert_eq!(bench.batcher.applied().0, LogIndex(last));
+    bench.flush();
+    assert_eq!(live_on(&mut bench, NS_PER_S, last), []);
+    let raft = bench.batcher.raft();
+    assert_eq!((raft.role(), raft.term()), (Role::Leader, Term(term)));
+}
+
 #[test]
 fn pitfall_26_an_acknowledgement_waits_for_the_commit_and_a_lost_term_is_told_as_unknown() {
     let mut bench = Bench::fresh();

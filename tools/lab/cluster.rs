@@ -1,5 +1,6 @@
 //! A cluster of real node processes in a temporary directory.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use tercet::entry::Durability;
 
 use super::error::{LabError, LabResult};
 use super::interrupt::Interrupt;
+use super::namespaces::Namespaces;
 use super::network::Network;
 use super::ports::free_addresses;
 
@@ -91,6 +93,8 @@ pub struct Node {
     pub log: PathBuf,
     config: PathBuf,
     tercet: PathBuf,
+    /// A command that runs the node's process, where it is not to be run as it is.
+    prefix: Vec<OsString>,
     child: Option<Child>,
     ready: Option<Receiver<()>>,
     last_line: Arc<Mutex<String>>,
@@ -121,15 +125,33 @@ impl Cluster {
     /// # Errors
     /// When that does not come about in time.
     pub fn start(plan: &Plan, interrupt: &Interrupt) -> LabResult<Self> {
-        let dir = tempfile::Builder::new().prefix("tercet-lab-").tempdir()?;
         let addresses = free_addresses(2 * usize::from(plan.nodes))?;
         let direct: Vec<(NodeId, SocketAddr, SocketAddr)> =
             addresses.chunks_exact(2).zip(1..).map(|(pair, id)| (NodeId(id), pair[0], pair[1])).collect();
-        let network = if plan.proxied { Some(Network::start(&direct)?) } else { None };
+        Self::start_at(plan, &direct, |_| Vec::new(), interrupt)
+    }
+
+    /// The same with each node on a host of its own.
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start).
+    pub fn start_on(plan: &Plan, hosts: &Namespaces, interrupt: &Interrupt) -> LabResult<Self> {
+        Self::start_at(plan, &hosts.addresses(), |id| hosts.prefix(id), interrupt)
+    }
+
+    fn start_at(
+        plan: &Plan,
+        direct: &[(NodeId, SocketAddr, SocketAddr)],
+        prefix: impl Fn(NodeId) -> Vec<OsString>,
+        interrupt: &Interrupt,
+    ) -> LabResult<Self> {
+        let dir = tempfile::Builder::new().prefix("tercet-lab-").tempdir()?;
+        let network = if plan.proxied { Some(Network::start(direct)?) } else { None };
         let mut nodes = Vec::new();
-        for (id, client, peer) in &direct {
-            let seen = seen_by(*id, &direct, network.as_ref());
-            nodes.push(prepare(plan, dir.path(), &seen, (*id, *client, *peer), network.as_ref())?);
+        for own in direct {
+            let seen = seen_by(own.0, direct, network.as_ref());
+            let node = prepare(plan, dir.path(), &seen, *own, network.as_ref())?;
+            nodes.push(Node { prefix: prefix(own.0), ..node });
         }
         let mut cluster = Self { nodes, network, interrupt: interrupt.clone(), dir };
         for node in &mut cluster.nodes {
@@ -423,6 +445,7 @@ fn prepare(
         log: dir.join(format!("node-{id}.log")),
         config,
         tercet: plan.tercet.clone(),
+        prefix: Vec::new(),
         child: None,
         ready: None,
         last_line: Arc::default(),
@@ -452,7 +475,9 @@ impl Node {
 
     fn spawn(&mut self) -> LabResult<()> {
         fs::create_dir_all(self.faults_dir())?;
-        let mut command = Command::new(&self.tercet);
+        let words = [&self.prefix[..], &[self.tercet.clone().into_os_string()]].concat();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.env("LAB_FAULTS_DIR", self.faults_dir());
         command.arg("node").arg("--config").arg(&self.config).arg("--die-with-parent");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -3,6 +3,7 @@
 //! - [`cluster`]: `tercet node` processes in a temporary directory; start, kill -9, freeze, stop, look, verify.
 //! - [`proxy`]: a TCP proxy that fails on demand, on one thread, without privileges.
 //! - [`network`]: such proxies between the nodes of a cluster and in front of them: cuts, one-way cuts, delays.
+//! - [`namespaces`]: nodes on network hosts of their own, whose links go down; where the system allows it.
 //! - [`load`]: an open-loop publisher on a thread of its own, with a history of its acknowledgements.
 //! - [`hogs`]: busy threads beside it all.
 //! - [`check`]: reads everything back and compares it with what was acknowledged.
@@ -18,6 +19,7 @@ pub mod error;
 pub mod hogs;
 pub mod interrupt;
 pub mod load;
+pub mod namespaces;
 pub mod network;
 #[path = "../../src/bin/tercet/pace.rs"]
 pub mod pace;

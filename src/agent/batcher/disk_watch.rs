@@ -1,7 +1,9 @@
 //! Leadership is tied to disk progress: heartbeats that flow prove nothing about a disk that hangs (PITFALLS 12).
 //!
 //! The log writer reports each flush. While it owes a report, the time since it last got work or reported is watched;
-//! beyond the limit the node gives up leadership and does not campaign until the next report.
+//! beyond the limit the node gives up leadership and does not campaign until the next report. A leader watches only
+//! while the cluster gets on without its disk, that is, while entries are committed that are not stable here. Disks
+//! that share a device hang together; then nobody could be elected, and an election would only be added to the wait.
 
 use super::Batcher;
 use crate::base::clock::Clock;
@@ -24,9 +26,14 @@ impl DiskWatch {
 }
 
 impl<C: Clock> Batcher<C> {
-    /// Whether the log writer owes a report: entries that are not stable here, or hard state.
+    /// Whether the log writer owes a report that matters: of entries that are not stable here, or hard state. For a
+    /// leader: whether others' disks have gone on without this one.
     fn owes_report(&self) -> bool {
-        self.raft.stable_index() < self.raft.last_id().index || self.hard_state.has_outstanding()
+        let stable = self.raft.stable_index();
+        if self.is_leader() {
+            return stable < self.raft.commit_index();
+        }
+        stable < self.raft.last_id().index || self.hard_state.has_outstanding()
     }
 
     /// Tells the core when the disk hangs, and when it goes on.
