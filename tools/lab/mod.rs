@@ -6,6 +6,7 @@
 //! - [`namespaces`]: nodes on network hosts of their own, whose links go down; where the system allows it.
 //! - [`load`]: an open-loop publisher on a thread of its own, with a history of its acknowledgements.
 //! - [`hogs`]: busy threads beside it all.
+//! - [`probe`]: how long the disk takes for a bystander.
 //! - [`check`]: reads everything back and compares it with what was acknowledged.
 //!
 //! Nodes die with the *thread* that started them, so that nothing is left behind whatever ends the tool: start them
@@ -24,4 +25,5 @@ pub mod network;
 #[path = "../../src/bin/tercet/pace.rs"]
 pub mod pace;
 pub mod ports;
+pub mod probe;
 pub mod proxy;

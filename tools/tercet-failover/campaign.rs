@@ -13,6 +13,7 @@ use super::lab::cluster::{Cluster, PATIENCE, Plan};
 use super::lab::error::{LabError, LabResult};
 use super::lab::interrupt::Interrupt;
 use super::lab::load::{History, Load, LoadPlan};
+use super::lab::probe::DiskProbe;
 use super::report::{Report, Round};
 use super::{Args, Kind};
 
@@ -45,10 +46,32 @@ pub struct Campaign<'a> {
 struct Stage {
     cluster: Cluster,
     load: Load,
+    probe: Option<DiskProbe>,
     /// As of the end of the latest failure.
-    term: Term,
+    standing: Standing,
     /// Elections that nothing caused, on the clusters before this one.
     uncaused_before: u64,
+}
+
+/// Who led at a moment when nothing was wrong, and how often its disk alone had hung by then.
+#[derive(Clone, Copy)]
+struct Standing {
+    leader: NodeId,
+    term: Term,
+    disk_stalls: u64,
+}
+
+impl Standing {
+    fn look(cluster: &Cluster, (leader, term): (NodeId, Term)) -> LabResult<Self> {
+        Ok(Self { leader, term, disk_stalls: disk_stalls(cluster, leader)? })
+    }
+}
+
+/// How often a node has seen others commit without its disk for longer than `disk_stall_limit`.
+fn disk_stalls(cluster: &Cluster, node: NodeId) -> LabResult<u64> {
+    let rows = cluster.statuses(&[node])?;
+    let counters = rows.iter().flat_map(|row| &row.counters);
+    Ok(counters.filter(|(name, _)| name == "batcher_disk_stalls").map(|(_, value)| value).sum())
 }
 
 impl<'a> Campaign<'a> {
@@ -93,8 +116,10 @@ impl<'a> Campaign<'a> {
             rate: self.args.rate,
             size: self.args.size,
         })?;
-        let (_, term) = cluster.caught_up(PATIENCE)?;
-        let mut stage = Stage { cluster, load, term, uncaused_before: self.report.elections_uncaused };
+        let probe = self.args.probe.then(|| DiskProbe::start(cluster.dir())).transpose()?;
+        let standing = Standing::look(&cluster, cluster.caught_up(PATIENCE)?)?;
+        let uncaused_before = self.report.elections_uncaused;
+        let mut stage = Stage { cluster, load, probe, standing, uncaused_before };
         self.pause(&stage.load, WARM_UP)?;
         while !self.is_done() && stage.load.sent() * (self.args.size.max(64) as u64) < CLUSTER_BYTES {
             let round = match self.round(&mut stage) {
@@ -131,7 +156,8 @@ impl<'a> Campaign<'a> {
         let before = Duration::from_micros(self.prng.between(100_000, 400_000));
         self.pause(&stage.load, before)?;
         let (leader, term_before) = stage.cluster.leader(PATIENCE)?;
-        self.report.elections_uncaused += term_before.0.saturating_sub(stage.term.0);
+        self.note_elections(stage, term_before)?;
+        stage.standing = Standing::look(&stage.cluster, (leader, term_before))?;
         let node = if self.args.kind.is_fatal() { leader } else { self.any_node(&stage.cluster) };
 
         let oldest = stage.load.acked();
@@ -148,13 +174,13 @@ impl<'a> Campaign<'a> {
 
         let healing_ns = stage.load.now_ns();
         self.heal(&mut stage.cluster, node)?;
-        let (_, term_end) = stage.cluster.caught_up(PATIENCE)?;
+        let (leader_end, term_end) = stage.cluster.caught_up(PATIENCE)?;
         let healed_ns = stage.load.now_ns();
         self.wait_recovered(&stage.load, healed_ns)?;
-        stage.term = term_end;
         if !self.args.kind.is_fatal() {
-            self.report.elections_uncaused += term_end.0.saturating_sub(term_before.0);
+            self.note_elections(stage, term_end)?;
         }
+        stage.standing = Standing::look(&stage.cluster, (leader_end, term_end))?;
         Ok(Round {
             node,
             outage_ns: stage.load.slowest_ns(begun_ns, recovered_ns),
@@ -163,6 +189,18 @@ impl<'a> Campaign<'a> {
             elections: term_after.0.saturating_sub(term_before.0),
             elections_on_return: term_end.0.saturating_sub(term_after.0),
         })
+    }
+
+    /// Elections since the last look, in which no failure of ours has a part.
+    fn note_elections(&mut self, stage: &Stage, now: Term) -> LabResult<()> {
+        let before = stage.standing;
+        let elections = now.0.saturating_sub(before.term.0);
+        if elections > 0 && disk_stalls(&stage.cluster, before.leader)? > before.disk_stalls {
+            self.report.elections_by_disk += elections;
+        } else {
+            self.report.elections_uncaused += elections;
+        }
+        Ok(())
     }
 
     fn any_node(&mut self, cluster: &Cluster) -> NodeId {
@@ -218,7 +256,9 @@ impl<'a> Campaign<'a> {
 
     /// Everything is read back and verified.
     fn finish(&mut self, stage: Stage) -> LabResult<()> {
-        let Stage { mut cluster, load, uncaused_before, .. } = stage;
+        let Stage { mut cluster, load, probe, uncaused_before, .. } = stage;
+        self.report.probe_ns.extend(probe.iter().flat_map(DiskProbe::take));
+        drop(probe);
         let (history, sent) = load.finish(PATIENCE)?;
         let statuses = cluster.settled(PATIENCE)?;
         let before = self.report.violations().len();

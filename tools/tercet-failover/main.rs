@@ -109,6 +109,9 @@ struct Args {
     /// Between two heartbeats of a leader; the nodes' default if not given
     #[arg(long, value_parser = duration)]
     heartbeat_interval: Option<Duration>,
+    /// Writes and syncs a file of its own beside the cluster's, to show what the device does to everybody
+    #[arg(long)]
+    probe: bool,
     /// Seed of the random moments; the run prints it
     #[arg(long)]
     seed: Option<u64>,

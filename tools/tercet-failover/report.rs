@@ -41,6 +41,10 @@ pub struct Report {
     pub clusters: u64,
     /// Elections outside of failures.
     pub elections_uncaused: u64,
+    /// The same, where others had committed without the leader's disk for `disk_stall_limit`.
+    pub elections_by_disk: u64,
+    /// How long a bystander's writes with sync took.
+    pub probe_ns: Vec<u64>,
     /// Events sent.
     pub events: u64,
     /// Events with none or several acknowledgements.
@@ -152,6 +156,8 @@ impl Report {
             rounds: Vec::new(),
             clusters: 0,
             elections_uncaused: 0,
+            elections_by_disk: 0,
+            probe_ns: Vec::new(),
             events: 0,
             acknowledgements_wrong: 0,
             duplicates_unexplained: 0,
@@ -203,6 +209,8 @@ impl Report {
             "elections": if self.kind.is_fatal() { self.sum(|round| round.elections) } else { 0 },
             "elections_on_return": self.sum(|round| round.elections_on_return),
             "elections_uncaused": self.elections_uncaused,
+            "elections_by_disk": self.elections_by_disk,
+            "probe_ms": (!self.probe_ns.is_empty()).then(|| quantiles(&self.probe())),
             "events": self.events,
             "resent": self.resent,
             "lost": self.faults.lost,
@@ -220,6 +228,12 @@ impl Report {
             object.extend(parameters.clone());
         }
         object
+    }
+
+    fn probe(&self) -> Vec<u64> {
+        let mut values = self.probe_ns.clone();
+        values.sort_unstable();
+        values
     }
 
     fn caused(&self) -> String {
@@ -247,6 +261,9 @@ impl Report {
         text += &quantiles_line("outage", &outages);
         text += &quantiles_line("slowest event on return", &sorted(&self.rounds, |round| round.return_ns));
         text += &quantiles_line("back and caught up", &sorted(&self.rounds, |round| round.caught_up_ns));
+        if !self.probe_ns.is_empty() {
+            text += &quantiles_line("bystander's write and sync", &self.probe());
+        }
         text.push('\n');
         let rows = histogram(&outages);
         let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(1).max(1);
@@ -258,8 +275,9 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\nelections: {}{} that nothing caused",
+            "\nelections: {}{} because the leader's own disk hung, {} that nothing caused",
             if self.kind.is_fatal() { self.caused() } else { String::new() },
+            self.elections_by_disk,
             self.elections_uncaused
         );
         let _ = writeln!(
