@@ -16,6 +16,7 @@ use super::layout::{
     ENTRIES_POSITION, HARD_STATE_NAME, IDENTITY_NAME, LOCK_NAME, SegmentHeader, Slot, encode_head, group_dir,
     segment_name,
 };
+use super::prepare::fill_with_zeros;
 use crate::base::checksum::crc32;
 use crate::base::ids::{ClusterId, Incarnation, LogIndex, NodeId, Offset, Term};
 use crate::entry::Entry;
@@ -212,6 +213,9 @@ fn write_first_segment<D: Disk>(
     let file = disk.create(&group_dir.join(segment_name(1)), options.segment_bytes())?;
     let head = encode_head(&header, &slot);
     file.write_at(&[IoSlice::new(&head), IoSlice::new(first_entry.bytes())], 0)?;
+    // As every later segment: where blocks were never written, each sync waits for a commit of the file system's journal,
+    // and so for whatever else is written on the machine.
+    fill_with_zeros(&file, end_position, options.segment_bytes())?;
     file.sync_data()?;
     disk.sync_dir(group_dir)
 }

@@ -54,6 +54,31 @@ pub struct IdleWork {
     pub deadline_ns: Option<u64>,
 }
 
+/// Writes one slice of zeros, at most [`PREPARE_SLICE_BYTES`], and has the device begin with it.
+fn write_zeros<F: DiskFile>(file: &F, position: u64, len: u64) -> Result<(), DiskError> {
+    let mut parts = [IoSlice::new(&ZEROS); ZEROS_COUNT];
+    let mut left = len as usize;
+    for part in &mut parts {
+        let take = left.min(ZEROS_BYTES);
+        *part = IoSlice::new(&ZEROS[..take]);
+        left -= take;
+    }
+    file.write_at(&parts, position)?;
+    file.start_writeback(position, len);
+    Ok(())
+}
+
+/// Fills a file with zeros from here to its end, slice by slice.
+pub(super) fn fill_with_zeros<F: DiskFile>(file: &F, from: u64, end: u64) -> Result<(), DiskError> {
+    let mut position = from;
+    while position < end {
+        let slice = PREPARE_SLICE_BYTES.min(end - position);
+        write_zeros(file, position, slice)?;
+        position += slice;
+    }
+    Ok(())
+}
+
 impl<D: Disk> LogStore<D> {
     /// To be called when there is nothing to append: once the log has been quiet for [`IDLE_WATERMARK_NS`], writes the
     /// watermark (with the commit hint) and syncs it; prepares one slice of the next segment; unlinks what no reader
@@ -145,15 +170,7 @@ impl<D: Disk> LogStore<D> {
         };
         if spare.filled_bytes < len {
             let slice = PREPARE_SLICE_BYTES.min(len - spare.filled_bytes);
-            let mut parts = [IoSlice::new(&ZEROS); ZEROS_COUNT];
-            let mut left = slice as usize;
-            for part in &mut parts {
-                let take = left.min(ZEROS_BYTES);
-                *part = IoSlice::new(&ZEROS[..take]);
-                left -= take;
-            }
-            spare.file.write_at(&parts, spare.filled_bytes)?;
-            spare.file.start_writeback(spare.filled_bytes, slice);
+            write_zeros(&spare.file, spare.filled_bytes, slice)?;
             spare.filled_bytes += slice;
             return Ok(true);
         }

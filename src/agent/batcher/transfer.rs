@@ -112,7 +112,9 @@ impl<C: Clock> Batcher<C> {
         self.handover.before_stop && (self.handover.wish.is_none() || !self.is_leader())
     }
 
+    /// None while the core hands over: it has a timer of its own, and a deadline that has passed must not keep the
+    /// thread awake.
     pub(super) fn handover_deadline_ns(&self) -> Option<u64> {
-        self.handover.wish.map(|wish| wish.deadline_ns)
+        self.handover.wish.filter(|_| !self.raft.is_transferring()).map(|wish| wish.deadline_ns)
     }
 }

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use super::{Delivered, Filter};
-use crate::base::ids::{LogIndex, Offset};
+use crate::base::ids::{LogIndex, NodeId, Offset};
 use crate::client::error::ClientError;
 use crate::client::links::{Flow, Handler, LinkRef, Links};
 use crate::entry::{EntryKind, EntryView};
@@ -17,6 +17,9 @@ use crate::protocol::client::{
 
 /// Silence of a node that is borne; it is asked with a ping after half of it.
 const SILENCE_LIMIT_NS: u64 = 1_000_000_000;
+/// For so long a node may know of no leader: many times what an election takes. It may be cut off from the others, and
+/// then it has nothing new for anybody, however well it is reached.
+const LEADERLESS_LIMIT_NS: u64 = 1_000_000_000;
 
 /// The last whole entry that was taken.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +52,8 @@ pub(super) struct Feed {
     pub(super) paused: bool,
     /// Nodes in a row that could not read their log, and what the last one said.
     pub(super) unable: (usize, Option<ClientError>),
+    /// Since when this node has known of no leader.
+    leaderless_since_ns: Option<u64>,
 }
 
 impl Feed {
@@ -67,6 +72,25 @@ impl Feed {
             head: (0, 0),
             paused: true,
             unable: (0, None),
+            leaderless_since_ns: None,
+        }
+    }
+
+    /// The node says who leads, or that it knows of nobody.
+    fn heard(&mut self, links: &Links, leader: Option<NodeId>) {
+        let since_ns = self.leaderless_since_ns.unwrap_or(links.now_ns());
+        self.leaderless_since_ns = leader.is_none().then_some(since_ns);
+    }
+
+    /// Leaves a node that has known of no leader for too long and has delivered all it had.
+    pub(super) fn leave_if_leaderless(&mut self, links: &mut Links) {
+        let Some(link) = self.link.filter(|_| self.position.is_some_and(|next| next > self.known.1)) else {
+            return;
+        };
+        let since_ns = self.leaderless_since_ns.unwrap_or(u64::MAX);
+        if links.now_ns() >= since_ns.saturating_add(LEADERLESS_LIMIT_NS) {
+            self.leaderless_since_ns = None;
+            links.leave(link, "it knows of no leader");
         }
     }
 
@@ -247,9 +271,11 @@ impl<F: FnMut(Delivered<'_>) -> ControlFlow<()>> Handler for Delivering<'_, F> {
         &mut self,
         links: &mut Links,
         link: LinkRef,
-        _welcome: &ClientHelloAccept<'_>,
+        welcome: &ClientHelloAccept<'_>,
     ) -> Result<(), ClientError> {
         self.feed.link = Some(link);
+        self.feed.leaderless_since_ns = None;
+        self.feed.heard(links, welcome.leader_id);
         self.feed.subscribe(links, link);
         Ok(())
     }
@@ -283,7 +309,7 @@ impl<F: FnMut(Delivered<'_>) -> ControlFlow<()>> Handler for Delivering<'_, F> {
             ServerMessage::SubscriptionError(error) if ours(error.subscription) => {
                 feed.ended(links, link, error)?;
             }
-            ServerMessage::LeaderNews { .. } => {}
+            ServerMessage::LeaderNews { leader_id, .. } => feed.heard(links, *leader_id),
             _ => links.leave(link, "it says what no subscriber was to hear"),
         }
         Ok(Flow::Next)

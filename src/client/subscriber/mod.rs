@@ -151,8 +151,8 @@ impl Filter {
 
 /// Receives committed events in order.
 ///
-/// It reads from one node at a time: the first of the list that answers; when that one is lost it goes on at the next
-/// (or the same, where only one is given), from [`position`](Self::position), so nothing is left out or repeated.
+/// It reads from one node at a time: the first of the list that answers; when that one is lost, or has delivered all it
+/// had and known of no leader for a second, it goes on at the next (or the same, where only one is given), from [`position`](Self::position), so nothing is left out or repeated.
 /// Every entry's checksums are verified, and that offsets, and chained entries, continue each other.
 ///
 /// Nothing happens outside of its calls; there is no thread. `Send`; one thread at a time drives it.
@@ -286,6 +286,9 @@ impl Subscriber {
         let connected = self.feed.link.is_some_and(|link| self.links.is_live(link));
         let timeout = if connected { timeout } else { timeout.min(left) };
         let turned = self.links.turn(&mut Delivering { feed: &mut self.feed, on_event }, timeout);
+        if self.servers > 1 {
+            self.feed.leave_if_leaderless(&mut self.links);
+        }
         self.next_server_if_lost();
         turned?;
         let now_ns = self.links.now_ns();

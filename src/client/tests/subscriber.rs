@@ -149,6 +149,26 @@ fn a_node_that_is_behind_repeats_nothing_and_the_next_one_leaves_no_gap() {
 }
 
 #[test]
+fn a_node_that_knows_of_no_leader_is_left_for_the_next_one() {
+    let cluster = Cluster::start(3);
+    fill(&cluster, 10, 7);
+    cluster.state().behind = vec![(1, 4)];
+    let mut subscriber = Subscriber::open(cluster.options(), SubscribeOptions::new(From::Earliest)).unwrap();
+    let mut offsets = read_offsets(&mut subscriber, 28).unwrap();
+    // Cut off from the others, but not from its clients. An election that ends soon is no reason to go.
+    cluster.announce(2, None);
+    assert_eq!(subscriber.poll(Duration::from_millis(200), |_| ControlFlow::Continue(())).unwrap(), 0);
+    cluster.announce(2, Some(1));
+    assert_eq!(subscriber.poll(Duration::from_millis(1_500), |_| ControlFlow::Continue(())).unwrap(), 0);
+    assert_eq!(cluster.state().subscribes.len(), 1);
+    cluster.announce(3, None);
+    offsets.extend(read_offsets(&mut subscriber, 42).unwrap());
+    assert_eq!(offsets, (1..=70).collect::<Vec<_>>());
+    let asked: Vec<_> = cluster.state().subscribes.iter().map(|(node, start, _)| (*node, *start)).collect();
+    assert_eq!(asked, [(1, 1), (2, 29)]);
+}
+
+#[test]
 fn with_one_server_it_stays_with_that_node() {
     let cluster = Cluster::start(3);
     fill(&cluster, 20, 3);
