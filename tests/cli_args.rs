@@ -112,3 +112,18 @@ fn a_configuration_mistake_names_the_key_and_exits_with_2() {
     let config = config.to_str().unwrap();
     run(&["node", "--config", config]).expect_code(2).expect_line("heartbeet");
 }
+
+#[test]
+fn a_data_directory_that_is_a_file_is_a_mistake_and_no_disk_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, file) = (dir.path().join("tercet.toml"), dir.path().join("file"));
+    let nodes = "[[nodes]]\nid = 1\nclient = \"127.0.0.1:9001\"\npeer = \"127.0.0.1:9101\"\n";
+    std::fs::write(&config, format!("cluster = \"x\"\nnode_id = 1\ndata_dir = \"d\"\n{nodes}")).unwrap();
+    std::fs::write(&file, "mine").unwrap();
+    for data_dir in [file.clone(), file.join("below")] {
+        let data_dir = data_dir.to_str().unwrap();
+        let format = ["format", "--config", config.to_str().unwrap(), "--data-dir", data_dir];
+        run(&format).expect_code(2).expect_line(data_dir);
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+}

@@ -5,6 +5,8 @@
 
 #[path = "log/fixture.rs"]
 mod fixture;
+#[path = "log/mend.rs"]
+mod mend;
 #[path = "log/pitfalls.rs"]
 mod pitfalls;
 #[path = "log/store.rs"]

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::batcher::BatcherStart;
 use crate::base::ids::{LogIndex, Offset};
 use crate::entry::{Configuration, Entry, EntryKind, EntryView};
-use crate::log::{Disk, Identity, LogError, LogOptions, LogStore, Recovered};
+use crate::log::{Disk, Identity, LogError, LogOptions, LogStore, Pulse, Recovered};
 use crate::raft::{HardState, Membership, Restored};
 use crate::stream::Producers;
 
@@ -119,7 +119,7 @@ pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Bo
     }
     let cut = recovered.report.cut.as_ref().map(ToString::to_string);
     let identity = recovered.identity;
-    let start = start_of(recovered, rebuild, configuration).map_err(|what| unusable(&what))?;
+    let start = start_of(recovered, rebuild, configuration, store.pulse()).map_err(|what| unusable(&what))?;
     Ok(Booted { identity, store, start, cut })
 }
 
@@ -127,6 +127,7 @@ fn start_of(
     recovered: Recovered,
     rebuild: Rebuild,
     configuration: Configuration,
+    pulse: Pulse,
 ) -> Result<BatcherStart, String> {
     let hard_state = HardState {
         term: recovered.hard_state.term,
@@ -153,5 +154,6 @@ fn start_of(
         suffix: rebuild.suffix,
         last_log_time_ns: recovered.last_log_time_ns,
         generation: 0,
+        pulse,
     })
 }

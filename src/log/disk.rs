@@ -22,6 +22,8 @@ pub enum DiskErrorKind {
     NotFound,
     /// The file to create is there already.
     Exists,
+    /// A part of the path is a file and no directory.
+    NotADirectory,
     /// Anything else, a failing device included.
     Io,
 }
@@ -54,6 +56,7 @@ impl DiskError {
             io::ErrorKind::WouldBlock => DiskErrorKind::Locked,
             io::ErrorKind::NotFound => DiskErrorKind::NotFound,
             io::ErrorKind::AlreadyExists => DiskErrorKind::Exists,
+            io::ErrorKind::NotADirectory => DiskErrorKind::NotADirectory,
             _ => DiskErrorKind::Io,
         }
     }

@@ -107,14 +107,15 @@ impl StoredHardState {
         let Some(bytes) = bytes.get(..SLOT_BYTES).filter(|bytes| bytes[..8] == MAGIC) else {
             return SlotFound::Damaged;
         };
+        // First: a version number that rotted is damage, and no newer build's. Later versions keep the CRC there.
+        if bytes[CRC_AT..] != crc32(&bytes[..CRC_AT]).to_le_bytes() {
+            return SlotFound::Damaged;
+        }
         let mut reader = ByteReader::new(&bytes[8..]);
         match reader.u32() {
             Ok(HARD_STATE_VERSION) => {}
             Ok(version) => return SlotFound::UnknownVersion(version),
             Err(_) => return SlotFound::Damaged,
-        }
-        if bytes[CRC_AT..] != crc32(&bytes[..CRC_AT]).to_le_bytes() {
-            return SlotFound::Damaged;
         }
         match Self::fields(&mut reader) {
             Ok(Some((number, state))) => SlotFound::Good(number, state),
@@ -309,7 +310,7 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(!matches!(StoredHardState::decode(&flipped), SlotFound::Good(..)), "bit {bit}");
+            assert_eq!(StoredHardState::decode(&flipped), SlotFound::Damaged, "bit {bit}");
         }
         for len in 0..bytes.len() {
             assert_eq!(StoredHardState::decode(&bytes[..len]), SlotFound::Damaged);

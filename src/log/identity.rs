@@ -102,13 +102,14 @@ impl Identity {
         if raw.magic != MAGIC {
             return Err(corrupt());
         }
+        // First: a version number that rotted is damage, and no newer build's. Later versions keep the CRC there.
+        if raw.crc.get() != crc32(&bytes[..IDENTITY_BYTES - 4]) {
+            return Err(corrupt());
+        }
         if raw.version.get() != FORMAT_VERSION {
             return Err(IdentityError::UnknownVersion { file: file.to_owned(), version: raw.version.get() });
         }
         let node_id = NodeId::from_wire(raw.node_id.get()).ok_or_else(corrupt)?;
-        if raw.crc.get() != crc32(&bytes[..IDENTITY_BYTES - 4]) {
-            return Err(corrupt());
-        }
         let (cluster_id, incarnation) = (ClusterId(raw.cluster_id.get()), Incarnation(raw.incarnation.get()));
         Ok(Self { cluster_id, node_id, incarnation })
     }

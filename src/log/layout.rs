@@ -17,6 +17,9 @@
 //! the offset that its first event has or would have, `base_chain` and `base_term` belong to the entry at
 //! `base_index - 1`. A slot says: everything up to `flushed_index`, which ends at `end_position`, was durable before the
 //! slot was written. The slots alternate, so a torn one never hides the other.
+//!
+//! Every later version keeps magic, version and CRC32 of the header where they are (or takes another magic), so that a
+//! version number can be believed before anything else is understood.
 
 use std::path::{Path, PathBuf};
 
@@ -149,14 +152,17 @@ impl SegmentHeader {
         if raw.magic != SEGMENT_MAGIC {
             return HeaderFound::Damaged;
         }
-        // Before the checksum: another version may place it elsewhere.
+        // First: a version number that rotted is damage, and no newer build's.
+        if raw.crc.get() != crc32(&bytes[..HEADER_BYTES - 4]) {
+            return HeaderFound::Damaged;
+        }
         if raw.version.get() != SEGMENT_VERSION {
             return HeaderFound::UnknownVersion(raw.version.get());
         }
         let counters = [raw.seq, raw.base_index, raw.base_offset, raw.base_term];
         let ranges = counters.iter().all(|value| value.get() <= COUNTER_MAX);
         let sane = ranges && raw.base_index.get() >= 1 && raw.segment_bytes.get() >= ENTRIES_POSITION;
-        if raw.crc.get() != crc32(&bytes[..HEADER_BYTES - 4]) || !sane {
+        if !sane {
             return HeaderFound::Damaged;
         }
         HeaderFound::Good(Self {
@@ -290,6 +296,8 @@ pub fn parse_segment_name(name: &str) -> Option<u64> {
 
 /// The next segment while it is being prepared.
 pub const SPARE_NAME: &str = "spare";
+/// A segment that is being written anew.
+pub const MEND_NAME: &str = "mend";
 /// The lock file in the data directory.
 pub const LOCK_NAME: &str = "lock";
 /// The identity file in the data directory.
@@ -299,7 +307,10 @@ pub const HARD_STATE_NAME: &str = "hard_state";
 
 #[cfg(test)]
 mod tests {
-    use super::{HeaderFound, SEGMENT_VERSION, SegmentHeader, Slot, parse_segment_name, segment_name};
+    use super::{
+        HEADER_BYTES, HeaderFound, SEGMENT_VERSION, SegmentHeader, Slot, parse_segment_name, segment_name,
+    };
+    use crate::base::checksum::crc32;
     use crate::base::ids::{ClusterId, GroupId, LogIndex, Offset, Term};
 
     const HEADER: SegmentHeader = SegmentHeader {
@@ -321,12 +332,13 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
-            match SegmentHeader::decode(&flipped) {
-                HeaderFound::Good(_) => panic!("bit {bit} flipped unseen"),
-                HeaderFound::UnknownVersion(version) => assert_ne!(version, SEGMENT_VERSION),
-                HeaderFound::Damaged => {}
-            }
+            assert_eq!(SegmentHeader::decode(&flipped), HeaderFound::Damaged, "bit {bit}");
         }
+        let mut newer = bytes;
+        newer[8] = SEGMENT_VERSION as u8 + 1;
+        let crc = crc32(&newer[..HEADER_BYTES - 4]).to_le_bytes();
+        newer[HEADER_BYTES - 4..].copy_from_slice(&crc);
+        assert_eq!(SegmentHeader::decode(&newer), HeaderFound::UnknownVersion(SEGMENT_VERSION + 1));
         assert_eq!(SegmentHeader::decode(&bytes[..95]), HeaderFound::Damaged);
     }
 

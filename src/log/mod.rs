@@ -14,7 +14,7 @@
 //! identity     who it belongs to; written last by `format`
 //! lock         held while a node (or a check) uses the directory
 //! hard_state   two slots, one written and synced, then copied into the other: term, vote, claimed tail, pins
-//! group-0/     seg-<number>.log ..., and `spare`, the next one in preparation
+//! group-0/     seg-<number>.log ..., `spare`, the next one in preparation, and `mend`, a damaged one written anew
 //! ```
 //!
 //! Who may call what: [`LogStore`] belongs to one thread and is the only one that writes; [`LogReader`]s belong to
@@ -24,6 +24,7 @@
 //! The format is drawn in [`layout`], recovery's decisions stand in [`table`], the reasons in
 //! `docs/decisions/0002-log-files.md`.
 
+mod damage;
 pub mod disk;
 mod error;
 #[cfg(feature = "faults")]
@@ -32,8 +33,10 @@ pub mod hard_state;
 mod hot_tail;
 mod identity;
 pub mod layout;
+mod mend;
 mod open;
 mod prepare;
+mod pulse;
 mod reader;
 mod real_disk;
 mod recovery;
@@ -44,13 +47,16 @@ mod store;
 pub mod table;
 mod verify;
 
+pub use damage::{LostRun, lost_runs};
 pub use disk::{Disk, DiskError, DiskErrorKind, DiskFile, Lock, Mapping};
 pub use error::{Corruption, LogError};
 pub use hard_state::StoredHardState;
 pub use hot_tail::HotTail;
 pub use identity::{FORMAT_VERSION, FormatError, Identity, IdentityError, format};
+pub use mend::{Mender, Mismatch, check_copy};
 pub use open::Recovered;
 pub use prepare::{IDLE_WATERMARK_NS, IdleWork, PREPARE_SLICE_BYTES};
+pub use pulse::Pulse;
 pub use reader::{LogReader, ReadError};
 pub use real_disk::{RealDisk, RealFile};
 pub use recovery::{CutReport, RecoveryReport};

@@ -4,7 +4,7 @@
 //! 2. what is claimed beyond a torn tail is written into the hard state;
 //! 3. a torn tail: a fresh segment supersedes it; otherwise the watermark is moved up to the end of the log;
 //! 4. seals that name a superseded successor are corrected;
-//! 5. superseded files and a half-prepared `spare` are removed.
+//! 5. superseded files, a half-prepared `spare` and a half-written `mend` are removed.
 //!
 //! Before step 1 nothing is touched, so a directory of an unknown version stays as it is.
 
@@ -15,8 +15,9 @@ use super::disk::{Disk, DiskFile};
 use super::error::LogError;
 use super::hard_state::{HardStateFile, StoredHardState};
 use super::identity::Identity;
-use super::layout::{HARD_STATE_NAME, LOCK_NAME, SPARE_NAME, Slot, group_dir};
+use super::layout::{HARD_STATE_NAME, LOCK_NAME, MEND_NAME, SPARE_NAME, Slot, group_dir};
 use super::prepare::IdleState;
+use super::pulse::Pulse;
 use super::recovery::{Place, RecoveryReport, Survey};
 use super::segment::CatalogChange;
 use super::store::LogStore;
@@ -104,6 +105,7 @@ impl<D: Disk> LogStore<D> {
             writeback_begun: 0,
             idle: IdleState::default(),
             poison: None,
+            pulse: Pulse::default(),
             _lock: lock,
         };
         if stored.claimed_tail != before {
@@ -114,9 +116,11 @@ impl<D: Disk> LogStore<D> {
     }
 
     fn repair(&mut self, cut: bool) -> Result<(), LogError> {
-        let spare = self.group_dir.join(SPARE_NAME);
-        if self.disk.exists(&spare)? {
-            self.disk.remove(&spare)?;
+        for unfinished in [SPARE_NAME, MEND_NAME] {
+            let path = self.group_dir.join(unfinished);
+            if self.disk.exists(&path)? {
+                self.disk.remove(&path)?;
+            }
         }
         if cut {
             self.start_segment(self.written, 0)?;

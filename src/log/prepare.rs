@@ -90,6 +90,7 @@ impl<D: Disk> LogStore<D> {
         self.check()?;
         let copied = self.hard_state.sync_copy();
         copied.map_err(|error| self.fail_sync(error))?;
+        self.pulse.beat();
         let mut work = IdleWork { watermark_flushed: self.idle_watermark(now_ns)?, ..IdleWork::default() };
         if self.idle.full {
             let since_ns = *self.idle.full_since_ns.get_or_insert(now_ns);
@@ -177,6 +178,7 @@ impl<D: Disk> LogStore<D> {
         if !spare.synced {
             spare.file.sync_data()?;
             spare.synced = true;
+            self.pulse.beat();
         }
         Ok(false)
     }

@@ -101,9 +101,7 @@ impl<D: Disk> Place<'_, D> {
         visitor: &mut dyn FnMut(&EntryView<'_>, LogIndex),
     ) -> Result<Survey<D::File>, LogError> {
         let mut report = RecoveryReport::default();
-        let files = self.open_all(&mut report)?;
-        let (live, dead) = supersede(files);
-        self.check_set(&live, &dead)?;
+        let (live, dead) = self.open_set(&mut report)?;
         let Some(last) = live.last() else { return Err(self.missing(1, "the directory has no segments")) };
         if self.repair {
             self.settle(last)?;
@@ -123,6 +121,22 @@ impl<D: Disk> Place<'_, D> {
         let Walk { tail, runs, last_log_time_ns, report, .. } = walk;
         let commit_hint = commit_hint.min(tail.id.index);
         Ok(Survey { live, dead, tail, runs, last_log_time_ns, commit_hint, report })
+    }
+
+    /// The segments that make up the log, in order; their entries unread.
+    pub fn live_segments(&self) -> Result<Vec<Live<D::File>>, LogError> {
+        self.open_set(&mut RecoveryReport::default()).map(|(live, _)| live)
+    }
+
+    /// Live and superseded segments.
+    #[allow(clippy::type_complexity)]
+    fn open_set(
+        &self,
+        report: &mut RecoveryReport,
+    ) -> Result<(Vec<Live<D::File>>, Vec<Arc<Segment<D::File>>>), LogError> {
+        let (live, dead) = supersede(self.open_all(report)?);
+        self.check_set(&live, &dead)?;
+        Ok((live, dead))
     }
 
     fn missing(&self, seq: u64, reason: impl Into<String>) -> LogError {

@@ -143,8 +143,11 @@ impl<D: Disk> LogStore<D> {
     fn name_segment(&self, file: &D::File, header: &SegmentHeader, slot: &Slot) -> Result<(), DiskError> {
         file.write_at(&[IoSlice::new(&encode_head(header, slot))], 0)?;
         file.sync_data()?;
+        self.pulse.beat();
         self.disk.rename(&self.group_dir.join(SPARE_NAME), &self.group_dir.join(segment_name(header.seq)))?;
-        self.disk.sync_dir(&self.group_dir)
+        self.disk.sync_dir(&self.group_dir)?;
+        self.pulse.beat();
+        Ok(())
     }
 
     /// Seals the last of the `kept` segments at `at`.
@@ -166,6 +169,7 @@ impl<D: Disk> LogStore<D> {
         };
         let sealed = old.write_slot(slot).and_then(|()| old.segment.file().sync_data());
         old.slot = slot;
+        self.pulse.beat();
         sealed.map_err(|error| self.fail_sync(error))
     }
 
@@ -206,6 +210,7 @@ impl<D: Disk> LogStore<D> {
         if !free.is_empty() {
             let synced = self.disk.sync_dir(&self.group_dir);
             synced.map_err(|error| self.fail_sync(error))?;
+            self.pulse.beat();
         }
         Ok(free.len())
     }

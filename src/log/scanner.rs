@@ -93,6 +93,11 @@ impl<'f, F: DiskFile> Scanner<'f, F> {
         Self { file, end, start: 0, buf: Vec::new() }
     }
 
+    /// Where the file ends.
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Gives the bytes from `position` on: at least `want`, fewer only where the file ends.
     fn load(&mut self, position: u64, want: u64) -> Result<&[u8], DiskError> {
         let wanted_end = position.saturating_add(want).min(self.end);

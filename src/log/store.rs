@@ -23,6 +23,7 @@ use super::error::LogError;
 use super::hard_state::{HardStateFile, StoredHardState};
 use super::layout::{ENTRIES_POSITION, Slot};
 use super::prepare::Spare;
+use super::pulse::Pulse;
 use super::recovery::Live;
 use super::scanner::Tail;
 use super::segment::{CatalogChange, Published, Segment};
@@ -80,6 +81,7 @@ pub struct LogStore<D: Disk> {
     pub(super) writeback_begun: u64,
     pub(super) idle: super::prepare::IdleState,
     pub(super) poison: Option<String>,
+    pub(super) pulse: Pulse,
     pub(super) _lock: Lock,
 }
 
@@ -260,7 +262,14 @@ impl<D: Disk> LogStore<D> {
             return Err(self.fail_sync(error));
         }
         self.flushed = self.written;
+        self.pulse.beat();
         Ok(())
+    }
+
+    /// Beats whenever the disk has finished a step that the writer waited for.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Whether the watermark on disk (or on its way there) says less than is known.

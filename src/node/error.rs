@@ -54,7 +54,11 @@ impl NodeError {
                 LogError::Corrupt(_) | LogError::MissingSegment { .. } | LogError::HardState { .. },
             ) => 4,
             Self::Log(LogError::Disk(error)) | Self::Format(FormatError::Disk(error)) => match error.kind() {
-                DiskErrorKind::Locked | DiskErrorKind::NotFound => 2,
+                // The path is wrong, not the disk.
+                DiskErrorKind::Locked
+                | DiskErrorKind::NotFound
+                | DiskErrorKind::Exists
+                | DiskErrorKind::NotADirectory => 2,
                 _ => 6,
             },
             Self::Damaged(_) => 4,

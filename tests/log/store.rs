@@ -1,5 +1,6 @@
 //! The ordinary ways of writer and reader, over the operating system's disk and with single faults.
 
+use tercet::base::checksum::crc32;
 use tercet::base::ids::{EntryId, GroupId, Incarnation, LogIndex, NodeId, Offset, Term};
 use tercet::entry::Entry;
 use tercet::log::layout::ENTRIES_POSITION;
@@ -80,6 +81,11 @@ fn a_directory_is_locked_formatted_once_and_refused_unformatted() {
     open(RealDisk, &data_dir, options).map(|_| ()).unwrap();
     let mut bytes = std::fs::read(data_dir.join("identity")).unwrap();
     bytes[8] = 9;
+    std::fs::write(data_dir.join("identity"), &bytes).unwrap();
+    let rotten = Identity::read(&RealDisk, &data_dir);
+    assert!(matches!(rotten, Err(IdentityError::Corrupt { .. })), "{rotten:?}");
+    let crc = crc32(&bytes[..60]).to_le_bytes();
+    bytes[60..].copy_from_slice(&crc);
     std::fs::write(data_dir.join("identity"), &bytes).unwrap();
     assert!(matches!(
         Identity::read(&RealDisk, &data_dir),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use tercet::base::checksum::crc32;
 use tercet::base::ids::{ClusterId, EntryId, LogIndex, Term};
 use tercet::entry::Entry;
 use tercet::log::layout::{ENTRIES_POSITION, SegmentHeader, Slot};
@@ -312,9 +313,16 @@ fn good_header(lab: &Lab) -> SegmentHeader {
 #[test]
 fn header_rows() {
     type Damage = fn(&Lab);
-    let rows: [(&str, Damage); 5] = [
+    let rows: [(&str, Damage); 6] = [
         ("damaged", |lab| lab.disk.flip_bit(&segment_path(1), 50, 0)),
-        ("version", |lab| lab.disk.poke(&segment_path(1), 8, &[2])),
+        ("rotten version", |lab| lab.disk.poke(&segment_path(1), 8, &[2])),
+        ("version", |lab| {
+            let mut bytes = good_header(lab).encode();
+            bytes[8] = 2;
+            let crc = crc32(&bytes[..92]).to_le_bytes();
+            bytes[92..].copy_from_slice(&crc);
+            lab.disk.poke(&segment_path(1), 0, &bytes);
+        }),
         ("cluster", |lab| {
             let header = SegmentHeader { cluster_id: ClusterId(9), ..good_header(lab) };
             lab.disk.poke(&segment_path(1), 0, &header.encode());
@@ -334,7 +342,7 @@ fn header_rows() {
         let before = contents(&lab.disk);
         match open(lab.disk.clone(), dir(), lab.options).map(|_| ()).unwrap_err() {
             LogError::Corrupt(corruption) => {
-                assert!(["damaged", "number", "short"].contains(&row), "{row}");
+                assert!(["damaged", "rotten version", "number", "short"].contains(&row), "{row}");
                 assert_eq!((corruption.position, corruption.file), (0, segment_path(1)));
             }
             LogError::Unknown { .. } => assert_eq!(row, "version"),

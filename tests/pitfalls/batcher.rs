@@ -74,6 +74,21 @@ fn pitfall_12_a_leader_whose_disk_alone_hangs_hands_over() {
 }
 
 #[test]
+fn a_disk_that_is_slow_and_gets_on_is_no_hanging_one() {
+    let (mut bench, term) = leader_that_waits_for_its_disk();
+    let last = bench.batcher.raft().last_id().index.0;
+    // A roll on a slow disk: one sync after the other, and nothing to report before the last one.
+    for _ in 0..12 {
+        assert_eq!(live_on(&mut bench, 200 * NS_PER_MS, last), []);
+        bench.pulse.beat();
+    }
+    assert_eq!(bench.batcher.applied().0, LogIndex(last), "the others go on meanwhile");
+    bench.flush();
+    let raft = bench.batcher.raft();
+    assert_eq!((raft.role(), raft.term()), (Role::Leader, Term(term)));
+}
+
+#[test]
 fn pitfall_12_disks_that_hang_together_cost_no_election() {
     let (mut bench, term) = leader_that_waits_for_its_disk();
     let last = bench.batcher.raft().last_id().index.0;

@@ -25,7 +25,7 @@ use tercet::entry::{
     BatchAccumulator, BatchLimits, Configuration, Durability, Entry, EventParts, Member, ProducerRef,
     SealContext, encode_configuration, encode_event, encode_noop,
 };
-use tercet::log::{Identity, LogOptions, format};
+use tercet::log::{Identity, LogOptions, Pulse, format};
 use tercet::metrics::Counters;
 use tercet::raft::{AppendOutcome, Message, Role};
 use tercet::sim::disk::{SimDisk, SimFile};
@@ -132,6 +132,8 @@ pub fn formatted(seed: u64) -> SimDisk {
 
 /// Node 1's batcher, with the other ends of all its rings.
 pub struct Bench {
+    /// Beats of the disk.
+    pub pulse: Pulse,
     pub batcher: Batcher<TestClock>,
     pub clock: TestClock,
     pub control: Control,
@@ -168,10 +170,12 @@ impl Bench {
             limits,
             version: "test",
         };
+        let pulse = booted.start.pulse.clone();
         let batcher =
             Batcher::new(settings, booted.start, clock.clone(), rings.batcher, control.clone(), &counters);
         let mut bench = Self {
             batcher,
+            pulse,
             clock,
             control,
             writer: rings.log_writer,

@@ -1,22 +1,40 @@
 //! Leadership is tied to disk progress: heartbeats that flow prove nothing about a disk that hangs (PITFALLS 12).
 //!
-//! The log writer reports each flush. While it owes a report, the time since it last got work or reported is watched;
+//! The log writer reports each flush, and its disk beats with each step that it has finished (a roll takes several syncs
+//! before it can report). While a report is owed, the time since the last report or beat is watched;
 //! beyond the limit the node gives up leadership and does not campaign until the next report. A leader watches only
 //! while the cluster gets on without its disk, that is, while entries are committed that are not stable here. Disks
 //! that share a device hang together; then nobody could be elected, and an election would only be added to the wait.
 
 use super::Batcher;
 use crate::base::clock::Clock;
+use crate::log::Pulse;
 
 /// When the log writer was last known to get on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DiskWatch {
+    pulse: Pulse,
+    /// As seen last.
+    beats: u64,
     /// Since when the oldest report has been owed; none: nothing is.
     owed_since_ns: Option<u64>,
     is_stalled: bool,
 }
 
 impl DiskWatch {
+    /// Nothing is owed.
+    pub(super) fn new(pulse: Pulse) -> Self {
+        Self { beats: pulse.beats(), pulse, owed_since_ns: None, is_stalled: false }
+    }
+
+    /// The disk has finished a step since the last look: it is slow, and does not hang.
+    fn feel_pulse(&mut self, now_ns: u64) {
+        let beats = self.pulse.beats();
+        if std::mem::replace(&mut self.beats, beats) != beats {
+            self.progressed(now_ns);
+        }
+    }
+
     /// The log writer has reported something.
     pub(super) const fn progressed(&mut self, now_ns: u64) {
         if self.owed_since_ns.is_some() {
@@ -38,6 +56,7 @@ impl<C: Clock> Batcher<C> {
 
     /// Tells the core when the disk hangs, and when it goes on.
     pub(super) fn watch_disk(&mut self) {
+        self.disk_watch.feel_pulse(self.now_ns);
         let watch = &self.disk_watch;
         let since_ns = self.owes_report().then(|| watch.owed_since_ns.unwrap_or(self.now_ns));
         let limit_ns = self.settings.disk_stall_limit_ns;

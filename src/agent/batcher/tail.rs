@@ -11,7 +11,7 @@ use crate::agent::rings::BatcherRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{EntryId, LogIndex, Offset};
 use crate::entry::{BatchAccumulator, Configuration, Entry, SealContext, encode_noop};
-use crate::log::{HotTail, StoredHardState};
+use crate::log::{HotTail, Pulse, StoredHardState};
 use crate::metrics::Counters;
 use crate::raft::{LogOp, LogView, Raft, RaftConfig, Restored};
 use crate::stream::Producers;
@@ -53,6 +53,8 @@ pub struct BatcherStart {
     pub last_log_time_ns: u64,
     /// Truncations carried out by the writer so far.
     pub generation: u64,
+    /// Beats whenever the log writer's disk has finished something.
+    pub pulse: Pulse,
 }
 
 /// Sizes of the entries that the log writer has not yet written, oldest first.
@@ -149,7 +151,7 @@ impl<C: Clock> Batcher<C> {
             flushed: last,
             unsettled_bytes: 0,
             unwritten: Unwritten::default(),
-            disk_watch: super::disk_watch::DiskWatch::default(),
+            disk_watch: super::disk_watch::DiskWatch::new(start.pulse),
             handover: super::transfer::Handover::default(),
             reads: Vec::new(),
             next_read_token: 1,

@@ -151,8 +151,9 @@ impl Filter {
 
 /// Receives committed events in order.
 ///
-/// It reads from one node at a time: the first of the list that answers; when that one is lost, or has delivered all it
-/// had and known of no leader for a second, it goes on at the next (or the same, where only one is given), from [`position`](Self::position), so nothing is left out or repeated.
+/// It reads from one node at a time: the first of the list that answers. When that one is lost, or has delivered all it
+/// had and known of no leader for a second, it goes on at the next (or the same, where only one is given), from
+/// [`position`](Self::position), so nothing is left out or repeated.
 /// Every entry's checksums are verified, and that offsets, and chained entries, continue each other.
 ///
 /// Nothing happens outside of its calls; there is no thread. `Send`; one thread at a time drives it.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use tercet::base::ids::LogIndex;
 use tercet::entry::EntryView;
-use tercet::log::{DiskErrorKind, IdentityError, LogError, RealDisk, VerifyReport};
+use tercet::log::{DiskErrorKind, IdentityError, LogError, LostRun, RealDisk, VerifyReport};
 use tercet::node::{GROUP, NodeError};
 
 use self::dump::Dump;
@@ -30,12 +30,24 @@ pub fn verify(options: &LogOptions) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
+            let lost = lost(&options.data_dir, &error);
             if options.json {
-                output::print_json(&report::error_to_json(&error))?;
+                output::print_json(&report::error_to_json(&error, &lost))?;
+            } else {
+                crate::output::say(report::lost_to_text(&lost))?;
             }
             Err(error.into_failure(&options.data_dir))
         }
     }
+}
+
+/// All that is lost, where the check ended at the first damaged entry.
+fn lost(data_dir: &Path, error: &CheckError) -> Vec<LostRun> {
+    if !matches!(error, CheckError::Log(LogError::Corrupt(_))) {
+        return Vec::new();
+    }
+    // Where not only entries are damaged, the error itself has to do.
+    tercet::log::lost_runs(&RealDisk, data_dir, &read_options()).unwrap_or_default()
 }
 
 /// Checks every byte and prints every entry.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tercet::base::ids::EntryId;
-use tercet::log::{LogError, VerifyReport};
+use tercet::log::{LogError, LostRun, VerifyReport};
 
 use super::CheckError;
 use crate::status::checksum_text;
@@ -61,8 +61,31 @@ pub fn to_json(report: &VerifyReport) -> Value {
     })
 }
 
-/// What is wrong, as `log verify --json` prints it.
-pub fn error_to_json(error: &CheckError) -> Value {
+/// What is wrong, as `log verify --json` prints it; `lost`: every run of entries that cannot be read.
+pub fn error_to_json(error: &CheckError, lost: &[LostRun]) -> Value {
+    let mut object = first_to_json(error);
+    if !lost.is_empty() {
+        object["lost"] = lost.iter().map(lost_to_json).collect();
+    }
+    object
+}
+
+fn lost_to_json(run: &LostRun) -> Value {
+    json!({
+        "file": run.file.display().to_string(),
+        "position": run.position,
+        "first_index": run.first.0,
+        "last_index": run.last.0,
+        "error": run.what,
+    })
+}
+
+/// Every run of entries that cannot be read, a line each.
+pub fn lost_to_text(lost: &[LostRun]) -> String {
+    lost.iter().map(|run| format!("lost: {run}\n")).collect()
+}
+
+fn first_to_json(error: &CheckError) -> Value {
     match error {
         CheckError::Contents { index, what } => {
             json!({ "ok": false, "error": what, "first_index": index.0, "last_index": index.0 })

@@ -1,0 +1,214 @@
+//! Damage below the watermark: all of it is found, and what is put in again is exactly what was lost.
+
+use tercet::base::ids::LogIndex;
+use tercet::base::prng::Prng;
+use tercet::entry::Entry;
+use tercet::log::layout::ENTRIES_POSITION;
+use tercet::log::{LogError, LogOptions, LostRun, Mender, Mismatch, check_copy, lost_runs, verify};
+use tercet::sim::disk::{Fault, SimDisk};
+
+use crate::fixture::{dir, first_entry, format_here, open, options, run_after, segment_path};
+
+/// A closed log over several segments: its entries, and where each one lies.
+struct Library {
+    disk: SimDisk,
+    options: LogOptions,
+    log: Vec<Entry>,
+    /// Segment and position of each entry.
+    places: Vec<(u64, u64)>,
+}
+
+impl Library {
+    fn new(seed: u64) -> Self {
+        let options = options(ENTRIES_POSITION + 16_384);
+        let disk = SimDisk::new(seed);
+        format_here(&disk, dir(), &options);
+        let (mut store, ..) = open(disk.clone(), dir(), options).unwrap();
+        let mut log = vec![first_entry()];
+        for round in 0..12 {
+            // Small and large ones, several terms.
+            let entries = run_after(log.last().unwrap(), 1 + round / 5, 4, 100 + 400 * (round as usize % 4));
+            for entry in &entries {
+                store.append(entry.clone()).unwrap();
+            }
+            store.flush().unwrap();
+            log.extend(entries);
+        }
+        store.close().unwrap();
+        drop(store);
+        let mut places = Vec::new();
+        let report = verify(&disk, dir(), &options, &mut |_, _| {}).unwrap();
+        assert!(report.segments.len() > 3, "{} segments", report.segments.len());
+        for segment in &report.segments {
+            let mut position = ENTRIES_POSITION;
+            for index in segment.base_index.0..=segment.last_index.0 {
+                places.push((segment.seq, position));
+                position += log[index as usize - 1].len_bytes() as u64;
+            }
+        }
+        assert_eq!(places.len(), log.len());
+        Self { disk, options, log, places }
+    }
+
+    fn damage(&self, index: u64, byte: u64) {
+        let (segment, position) = self.places[index as usize - 1];
+        self.disk.flip_bit(&segment_path(segment), position + byte, 2);
+    }
+
+    fn runs(&self) -> Vec<LostRun> {
+        lost_runs(&self.disk, dir(), &self.options).unwrap()
+    }
+
+    fn ranges(&self) -> Vec<(u64, u64)> {
+        self.runs().iter().map(|run| (run.first.0, run.last.0)).collect()
+    }
+
+    fn copy_of(&self, run: &LostRun) -> Vec<Entry> {
+        self.log[run.first.0 as usize - 1..run.last.0 as usize].to_vec()
+    }
+
+    fn mender(&self) -> Mender<SimDisk> {
+        Mender::open(self.disk.clone(), dir(), self.options).unwrap()
+    }
+
+    fn mend(&self) -> Result<usize, LogError> {
+        let mender = self.mender();
+        let copies: Vec<Vec<Entry>> = mender.runs().iter().map(|run| self.copy_of(run)).collect();
+        mender.mend(&copies).map(|files| files.len())
+    }
+
+    fn assert_whole(&self) {
+        let (_, recovered, seen) = open(self.disk.clone(), dir(), self.options).unwrap();
+        assert_eq!(seen, self.log);
+        assert_eq!(recovered.report.cut, None);
+    }
+}
+
+#[test]
+fn a_whole_log_has_lost_nothing() {
+    let library = Library::new(1);
+    assert_eq!(library.runs(), []);
+    library.assert_whole();
+}
+
+#[test]
+fn every_byte_of_an_entry_is_missed_and_no_other_entry() {
+    let library = Library::new(2);
+    let index = 23;
+    let len = library.log[index as usize - 1].len_bytes() as u64;
+    for byte in (0..len).step_by(7).chain([len - 1]) {
+        library.damage(index, byte);
+        let runs = library.runs();
+        assert_eq!(library.ranges(), [(index, index)], "byte {byte}");
+        assert_eq!(check_copy(&runs[0], &library.copy_of(&runs[0])), Ok(()));
+        // And back again.
+        library.damage(index, byte);
+    }
+    assert_eq!(library.runs(), []);
+}
+
+#[test]
+fn the_first_and_last_of_a_segment_and_several_together_are_found() {
+    let library = Library::new(3);
+    let second = library.places.iter().position(|(segment, _)| *segment == 2).unwrap() as u64 + 1;
+    let last = library.log.len() as u64;
+    for index in [second - 1, second, second + 4, second + 5, last - 1, last] {
+        // The header, so that the length is not known.
+        library.damage(index, 20);
+    }
+    let expected = [(second - 1, second - 1), (second, second), (second + 4, second + 5), (last - 1, last)];
+    assert_eq!(library.ranges(), expected);
+    assert!(matches!(open(library.disk.clone(), dir(), library.options), Err(LogError::Corrupt(_))));
+    assert_eq!(library.mend().unwrap(), 3);
+    library.assert_whole();
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_is_lost_and_replaced() {
+    let library = Library::new(4);
+    let (segment, position) = library.places[30];
+    let path = segment_path(segment);
+    library.disk.fail_reads(&path, position + 64..position + 65);
+    assert_eq!(library.ranges(), [(31, 31)]);
+    // The fresh file lies elsewhere on the device.
+    assert_eq!(library.mend().unwrap(), 1);
+    library.disk.heal();
+    library.assert_whole();
+}
+
+#[test]
+fn an_entry_inside_an_event_is_not_taken_for_one_of_the_log() {
+    let library = Library::new(5);
+    // The place of entry 20 and what follows hold a copy of entry 22, and only later the rest of the log.
+    let (segment, position) = library.places[19];
+    assert_eq!(library.places[21].0, segment, "all in one segment");
+    let stray = library.log[21].bytes().to_vec();
+    library.disk.poke(&segment_path(segment), position + 8, &stray[..stray.len().min(400)]);
+    for run in library.runs() {
+        assert_eq!(check_copy(&run, &library.copy_of(&run)), Ok(()), "{run}");
+    }
+    library.mend().unwrap();
+    library.assert_whole();
+}
+
+#[test]
+fn copies_that_are_not_what_was_lost_are_refused() {
+    let library = Library::new(6);
+    library.damage(20, 100);
+    library.damage(21, 100);
+    let runs = library.runs();
+    let (run, right) = (&runs[0], library.copy_of(&runs[0]));
+    assert_eq!((run.first, run.last), (LogIndex(20), LogIndex(21)));
+    assert_eq!(check_copy(run, &right), Ok(()));
+    assert_eq!(check_copy(run, &right[..1]), Err(Mismatch::Range));
+    assert_eq!(check_copy(run, &right[1..]), Err(Mismatch::Range));
+    assert_eq!(check_copy(run, &library.log[19..22]), Err(Mismatch::Range));
+    assert_eq!(check_copy(run, &[right[0].clone(), right[0].clone()]), Err(Mismatch::Range));
+    // Of another leader: the same indexes, other contents.
+    let other = run_after(&library.log[18], 9, 2, 333);
+    assert_eq!(check_copy(run, &other), Err(Mismatch::End));
+    let elsewhere = run_after(&run_after(&library.log[17], 9, 1, 50)[0], 9, 2, 333);
+    assert_eq!(check_copy(run, &elsewhere), Err(Mismatch::Chain));
+}
+
+#[test]
+fn random_damage_is_mended_bit_for_bit() {
+    for seed in 0..60 {
+        let library = Library::new(100 + seed);
+        let mut prng = Prng::new(seed);
+        let before: Vec<Vec<u8>> = library.disk.files().iter().map(|path| library.disk.bytes(path)).collect();
+        for _ in 0..1 + prng.below(12) {
+            let index = 1 + prng.below(library.log.len() as u64);
+            library.damage(index, prng.below(library.log[index as usize - 1].len_bytes() as u64));
+        }
+        let lost: u64 = library.runs().iter().map(|run| run.last.0 - run.first.0 + 1).sum();
+        assert!(lost <= 12, "seed {seed}: {lost} entries for at most 12 flipped bits");
+        library.mend().unwrap();
+        let after: Vec<Vec<u8>> = library.disk.files().iter().map(|path| library.disk.bytes(path)).collect();
+        assert!(before == after, "seed {seed}");
+        library.assert_whole();
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_mending_leaves_a_log_that_can_be_mended() {
+    for nth in 1.. {
+        let library = Library::new(200 + nth);
+        library.damage(9, 90);
+        library.damage(30, 20);
+        library.disk.plan(nth, Fault::Crash);
+        let done = Mender::open(library.disk.clone(), dir(), library.options).and_then(|mender| {
+            let copies: Vec<Vec<Entry>> = mender.runs().iter().map(|run| library.copy_of(run)).collect();
+            mender.mend(&copies)
+        });
+        library.disk.restart();
+        library.disk.heal();
+        if done.is_ok() {
+            library.assert_whole();
+            assert!(nth > 10, "the crash came too early to prove anything");
+            return;
+        }
+        library.mend().unwrap();
+        library.assert_whole();
+    }
+}
