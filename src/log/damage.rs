@@ -42,6 +42,22 @@ pub struct LostRun {
     pub chain_last: u64,
     /// What was found instead of the first.
     pub what: String,
+    /// Where the durable part of the segment ends.
+    goal: Goal,
+}
+
+impl LostRun {
+    /// Nobody has entries that fit: what seemed to be an entry behind this run may be none of the log (a part of
+    /// somebody's event, where the run's own headers are damaged). Gives the run up to behind the next one of the same
+    /// segment, or up to the segment's end.
+    #[must_use]
+    pub fn widened(&self, next: Option<&Self>) -> Self {
+        let wide = match next.filter(|next| next.file == self.file) {
+            Some(next) => (next.last, next.chain_last, next.end_position),
+            None => (self.goal.last, self.goal.chain, self.goal.end_position),
+        };
+        Self { last: wide.0, chain_last: wide.1, end_position: wide.2, ..self.clone() }
+    }
 }
 
 impl std::fmt::Display for LostRun {
@@ -52,6 +68,7 @@ impl std::fmt::Display for LostRun {
 }
 
 /// What must stand at the end of the durable part of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Goal {
     last: LogIndex,
     chain: u64,
@@ -138,6 +155,7 @@ fn runs_of<F: DiskFile>(live: &Live<F>, goal: &Goal) -> Result<Vec<LostRun>, Log
             chain_before: tail.chain,
             chain_last: next.as_ref().map_or(goal.chain, |next| next.1.prev_chain),
             what,
+            goal: *goal,
         };
         tail.id.index = run.last;
         tail.chain = run.chain_last;
@@ -163,7 +181,7 @@ fn whole_rest(mut runs: Vec<LostRun>, file: &Path, goal: &Goal) -> Result<Vec<Lo
         let (file, last) = (file.to_owned(), Some(goal.last));
         return Err(Corruption { file, position: 0, first: goal.last, last, what }.into());
     };
-    (run.last, run.chain_last, run.end_position) = (goal.last, goal.chain, goal.end_position);
+    *run = run.widened(None);
     Ok(runs)
 }
 

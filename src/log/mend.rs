@@ -58,6 +58,20 @@ impl<D: Disk> Mender<D> {
         &self.runs
     }
 
+    /// Nobody's copy fits this run: widens it, see [`LostRun::widened`]. False when it cannot get any wider.
+    pub fn widen(&mut self, at: usize) -> bool {
+        let next = self.runs.get(at + 1);
+        let wide = self.runs[at].widened(next);
+        if wide == self.runs[at] {
+            return false;
+        }
+        if next.is_some_and(|next| next.file == wide.file) {
+            self.runs.remove(at + 1);
+        }
+        self.runs[at] = wide;
+        true
+    }
+
     /// Puts the copies in, one list for each of [`runs`](Self::runs). Durable on return; gives the files that were
     /// written anew.
     ///

@@ -59,18 +59,24 @@ pub fn first_entry() -> Entry {
 
 /// An entry of `events` events with bodies of `body_bytes`, going on after `last`.
 pub fn entry_after(last: &Entry, term: u64, events: usize, body_bytes: usize) -> Entry {
+    let body = |n: usize| -> Vec<u8> {
+        (0..body_bytes).map(|at| (at as u64 * 31 + last.index().0 + n as u64) as u8).collect()
+    };
+    entry_of_bodies(last, term, &(0..events).map(body).collect::<Vec<_>>())
+}
+
+/// An entry of events with these bodies, going on after `last`.
+pub fn entry_of_bodies(last: &Entry, term: u64, bodies: &[Vec<u8>]) -> Entry {
     let limits = BatchLimits { events_max: 64, bytes_max: 1 << 20, delay_max_ns: 1 };
     let mut batch = BatchAccumulator::new(limits);
-    for n in 0..events {
-        let body: Vec<u8> =
-            (0..body_bytes).map(|at| (at as u64 * 31 + last.index().0 + n as u64) as u8).collect();
+    for (n, body) in bodies.iter().enumerate() {
         let parts = EventParts {
             sequence: Sequence(last.header().next_offset().0 + n as u64),
             timestamp_unix_ns: 5,
             priority: 0,
             topic: "t",
             attributes: &[],
-            body: &body,
+            body,
         };
         let mut encoded = Vec::new();
         encode_event(&mut encoded, &parts).unwrap();

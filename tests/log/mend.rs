@@ -7,7 +7,9 @@ use tercet::log::layout::ENTRIES_POSITION;
 use tercet::log::{LogError, LogOptions, LostRun, Mender, Mismatch, check_copy, lost_runs, verify};
 use tercet::sim::disk::{Fault, SimDisk};
 
-use crate::fixture::{dir, first_entry, format_here, open, options, run_after, segment_path};
+use crate::fixture::{
+    dir, entry_of_bodies, first_entry, format_here, open, options, run_after, segment_path,
+};
 
 /// A closed log over several segments: its entries, and where each one lies.
 struct Library {
@@ -20,20 +22,23 @@ struct Library {
 
 impl Library {
     fn new(seed: u64) -> Self {
+        let mut log = vec![first_entry()];
+        for round in 0..12 {
+            // Small and large ones, several terms.
+            log.extend(run_after(log.last().unwrap(), 1 + round / 5, 4, 100 + 400 * (round as usize % 4)));
+        }
+        Self::of(seed, log)
+    }
+
+    fn of(seed: u64, log: Vec<Entry>) -> Self {
         let options = options(ENTRIES_POSITION + 16_384);
         let disk = SimDisk::new(seed);
         format_here(&disk, dir(), &options);
         let (mut store, ..) = open(disk.clone(), dir(), options).unwrap();
-        let mut log = vec![first_entry()];
-        for round in 0..12 {
-            // Small and large ones, several terms.
-            let entries = run_after(log.last().unwrap(), 1 + round / 5, 4, 100 + 400 * (round as usize % 4));
-            for entry in &entries {
-                store.append(entry.clone()).unwrap();
-            }
-            store.flush().unwrap();
-            log.extend(entries);
+        for entry in &log[1..] {
+            store.append(entry.clone()).unwrap();
         }
+        store.flush().unwrap();
         store.close().unwrap();
         drop(store);
         let mut places = Vec::new();
@@ -136,17 +141,69 @@ fn a_sector_that_cannot_be_read_is_lost_and_replaced() {
     library.assert_whole();
 }
 
+/// Entry 12 holds an event whose body holds what looks like entry 15; the segment goes on up to entry 20 at least.
+fn with_a_stray_entry(seed: u64) -> Library {
+    let mut log = vec![first_entry()];
+    log.extend(run_after(&log[0], 1, 10, 40));
+    let stray = run_after(&log[10], 1, 4, 41).pop().unwrap();
+    assert_eq!(stray.index(), LogIndex(15));
+    // At every alignment.
+    let body: Vec<u8> = (0..8).flat_map(|_| [&stray.bytes()[..], &[0]].concat()).collect();
+    log.push(entry_of_bodies(&log[10], 1, &[body]));
+    log.extend(run_after(&log[11], 1, 160, 100));
+    let library = Library::of(seed, log);
+    assert_eq!(library.places[10].0, library.places[19].0, "all in one segment");
+    library
+}
+
 #[test]
-fn an_entry_inside_an_event_is_not_taken_for_one_of_the_log() {
-    let library = Library::new(5);
-    // The place of entry 20 and what follows hold a copy of entry 22, and only later the rest of the log.
-    let (segment, position) = library.places[19];
-    assert_eq!(library.places[21].0, segment, "all in one segment");
-    let stray = library.log[21].bytes().to_vec();
-    library.disk.poke(&segment_path(segment), position + 8, &stray[..stray.len().min(400)]);
-    for run in library.runs() {
-        assert_eq!(check_copy(&run, &library.copy_of(&run)), Ok(()), "{run}");
-    }
+fn inside_an_entry_whose_header_is_right_nothing_is_taken_for_an_entry() {
+    let library = with_a_stray_entry(5);
+    library.damage(12, library.log[11].len_bytes() as u64 - 20);
+    assert_eq!(library.ranges(), [(12, 12)]);
+    library.mend().unwrap();
+    library.assert_whole();
+}
+
+#[test]
+fn a_stray_entry_behind_a_damaged_header_fits_no_copy_and_the_run_is_widened() {
+    let library = with_a_stray_entry(6);
+    library.damage(12, 20);
+    let mut mender = library.mender();
+    assert_eq!((mender.runs()[0].first, mender.runs()[0].last), (LogIndex(12), LogIndex(14)));
+    let copy = library.copy_of(&mender.runs()[0]);
+    assert_eq!(check_copy(&mender.runs()[0], &copy), Err(Mismatch::End), "entry 15 was not written after it");
+    assert!(mender.widen(0));
+    let copies: Vec<Vec<Entry>> = mender.runs().iter().map(|run| library.copy_of(run)).collect();
+    mender.mend(&copies).unwrap();
+    drop(mender);
+    library.assert_whole();
+}
+
+#[test]
+fn a_run_gets_no_wider_than_its_segment() {
+    let library = Library::new(7);
+    library.damage(20, 20);
+    let mut mender = library.mender();
+    let segment = library.places[19].0;
+    let last = library.places.iter().rposition(|place| place.0 == segment).unwrap() as u64 + 1;
+    assert!(mender.widen(0));
+    assert_eq!(mender.runs()[0].last, LogIndex(last));
+    assert_eq!(check_copy(&mender.runs()[0], &library.copy_of(&mender.runs()[0])), Ok(()));
+    assert!(!mender.widen(0));
+}
+
+#[test]
+fn a_segment_whose_end_looks_whole_and_is_not_the_noted_one_is_lost_from_the_first_damage_on() {
+    let library = with_a_stray_entry(8);
+    // The stray entry and what follows it chain up to the last index of the segment, on another log.
+    let (segment, position) = library.places[11];
+    let last = library.places.iter().rposition(|place| place.0 == segment).unwrap() as u64 + 1;
+    let other = run_after(&library.log[10], 1, last as usize - 11, 100);
+    let bytes: Vec<u8> = other[3..].iter().flat_map(|entry| entry.bytes().to_vec()).collect();
+    library.disk.poke(&segment_path(segment), position, &[7; 8]);
+    library.disk.poke(&segment_path(segment), position + 8, &bytes);
+    assert_eq!(library.ranges(), [(12, last)]);
     library.mend().unwrap();
     library.assert_whole();
 }
