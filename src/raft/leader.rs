@@ -88,15 +88,20 @@ impl Raft {
         }
     }
 
-    /// Steps down unless a quorum has answered since the timer was last set (PITFALLS 8, 10).
+    /// Steps down once a quorum has not been heard for an election timeout (PITFALLS 8, 10). In small steps: a window of
+    /// a whole timeout would let a leader that lost its quorum early in one go on for nearly two. And a leader that was
+    /// late itself has made one step, not a timeout's worth of them.
     pub(super) fn check_quorum_fired(&mut self) {
         let Some(leading) = &mut self.leading else { return };
-        let mut heard = 0;
+        let mut present = 0;
         for peer in &mut leading.peers {
-            let was_heard = std::mem::take(&mut peer.heard);
-            heard += usize::from(was_heard && self.membership.is_voter(peer.peer()));
+            let heard = std::mem::take(&mut peer.heard);
+            peer.silent_checks = if heard { 0 } else { peer.silent_checks.saturating_add(1) };
+            // Heard in the last step but this many: at most a timeout ago.
+            let recent = peer.silent_checks < TimerKind::CHECKS_PER_TIMEOUT - 1;
+            present += usize::from(recent && self.membership.is_voter(peer.peer()));
         }
-        if heard + 1 >= self.membership.quorum() {
+        if present + 1 >= self.membership.quorum() {
             self.timers.set(TimerKind::CheckQuorum);
         } else {
             self.become_passive();

@@ -61,6 +61,8 @@ pub struct Progress {
     mark: Mark,
     /// Heard from since the last check-quorum.
     pub(super) heard: bool,
+    /// Checks in a row in which it was not heard from.
+    pub(super) silent_checks: u8,
 }
 
 impl Progress {
@@ -78,6 +80,7 @@ impl Progress {
             round_acked: 0,
             mark: Mark::default(),
             heard: false,
+            silent_checks: 0,
         }
     }
 

@@ -18,7 +18,7 @@ pub enum TimerKind {
     LeaderQuiet,
     /// When it fires, the leader starts the next heartbeat round.
     Heartbeat,
-    /// When it fires, the leader steps down unless a quorum was heard since it was last set.
+    /// A step of the check for a quorum, [`TimerKind::CHECKS_PER_TIMEOUT`] to an election timeout.
     CheckQuorum,
     /// When it fires, pre-votes that were refused or lost are asked for again.
     PreVoteRetry,
@@ -29,6 +29,9 @@ pub enum TimerKind {
 impl TimerKind {
     /// How many there are.
     pub const COUNT: usize = 6;
+    /// Steps of [`TimerKind::CheckQuorum`] in an election timeout. A leader that hears no quorum gives up between one step
+    /// before its end and its end.
+    pub const CHECKS_PER_TIMEOUT: u8 = 6;
     /// All kinds.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Election,

@@ -12,6 +12,7 @@
 use super::leader::Leading;
 use super::message::Message;
 use super::node::Raft;
+use super::progress::Progress;
 use super::ready::Role;
 use super::timer::TimerKind;
 use crate::base::ids::NodeId;
@@ -64,13 +65,14 @@ impl Raft {
         self.leading.as_ref().is_some_and(|leading| leading.transfer.is_some())
     }
 
-    /// The voter to hand leadership to: of those heard since the last check, the one whose log reaches furthest.
+    /// The voter to hand leadership to: of those heard lately, the one whose log reaches furthest.
     #[must_use]
     pub fn best_successor(&self) -> Option<NodeId> {
         let leading = self.leading.as_ref()?;
         let voters = leading.peers.iter().filter(|peer| self.membership.is_voter(peer.peer()));
         // Of equals the lowest id, so that the choice follows from the state alone.
-        let best = voters.max_by_key(|peer| (peer.heard, peer.stable(), std::cmp::Reverse(peer.peer())))?;
+        let lately = |peer: &Progress| peer.silent_checks < TimerKind::CHECKS_PER_TIMEOUT - 1;
+        let best = voters.max_by_key(|peer| (lately(peer), peer.stable(), std::cmp::Reverse(peer.peer())))?;
         Some(best.peer())
     }
 

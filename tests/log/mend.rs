@@ -148,7 +148,7 @@ fn with_a_stray_entry(seed: u64) -> Library {
     let stray = run_after(&log[10], 1, 4, 41).pop().unwrap();
     assert_eq!(stray.index(), LogIndex(15));
     // At every alignment.
-    let body: Vec<u8> = (0..8).flat_map(|_| [&stray.bytes()[..], &[0]].concat()).collect();
+    let body: Vec<u8> = (0..8).flat_map(|_| [stray.bytes(), &[0]].concat()).collect();
     log.push(entry_of_bodies(&log[10], 1, &[body]));
     log.extend(run_after(&log[11], 1, 160, 100));
     let library = Library::of(seed, log);

@@ -63,6 +63,40 @@ fn leader_that_waits_for_its_disk() -> (Bench, u64) {
 }
 
 #[test]
+fn pitfall_10b_the_last_words_of_a_dead_leader_do_not_renew_the_promise_to_it() {
+    let mut bench = Bench::fresh();
+    bench.connect(2);
+    bench.connect(3);
+    bench.hear(2, heartbeat(1, 1, 1));
+    bench.said_to(3);
+    // In the rings at the same moment: what the leader said last, and that it is gone.
+    assert!(bench.post(2, heartbeat(1, 1, 2), Vec::new()));
+    assert!(bench.conductor.to_batcher.push(ConductorRequest::Gone(n(2))).is_ok());
+    bench.turn();
+    assert_eq!(bench.batcher.raft().leader(), None);
+    bench.wait(20 * NS_PER_MS);
+    assert!(bench.said_to(3).iter().any(|said| matches!(said, Message::PreVote { .. })));
+}
+
+#[test]
+fn a_node_that_was_late_itself_suspects_nobody_before_it_has_listened_again() {
+    let mut bench = Bench::fresh();
+    bench.connect(2);
+    bench.connect(3);
+    bench.hear(2, heartbeat(1, 1, 1));
+    let asks =
+        |bench: &mut Bench| bench.said_to(3).iter().any(|said| matches!(said, Message::PreVote { .. }));
+    assert!(!asks(&mut bench));
+    // It stood still for a second; nothing of what the leader said meanwhile has reached it yet.
+    bench.clock.mono_ns.set(bench.clock.now_ns() + NS_PER_S);
+    bench.turn();
+    bench.wait(100 * NS_PER_MS);
+    assert!(!asks(&mut bench), "its own lateness proves nothing about the leader");
+    bench.wait(150 * NS_PER_MS);
+    assert!(asks(&mut bench), "the leader's silence does");
+}
+
+#[test]
 fn pitfall_12_a_leader_whose_disk_alone_hangs_hands_over() {
     let (mut bench, term) = leader_that_waits_for_its_disk();
     let last = bench.batcher.raft().last_id().index.0;

@@ -215,14 +215,22 @@ fn set_up(args: &Args, tercet: PathBuf, interrupt: &Interrupt) -> LabResult<Stag
     Ok(Stage { cluster, loads, readers, watcher })
 }
 
-/// A producer that was opened a moment ago cannot have expired: if the cluster knows it no more, it has lost an
-/// acknowledged entry.
+/// What no fault may bring about, whatever a client makes of it: a producer that was opened a moment ago cannot have
+/// expired; writers send again from the first event that is not acknowledged, so a cluster that expects an earlier one
+/// has lost an acknowledged event; and a node that gives readers damaged data or a gap has lost something too.
 fn judged(error: LabError) -> LabError {
+    let LabError::Client(error) = error else { return error };
     match error {
-        LabError::Client(lost @ ClientError::IdentityExpired { .. }) => {
-            LabError::Violation(format!("an acknowledged opening of a producer is lost: {lost}"))
+        ClientError::IdentityExpired { .. } => {
+            LabError::Violation(format!("an acknowledged opening of a producer is lost: {error}"))
         }
-        error => error,
+        ClientError::SequenceGap { .. } => {
+            LabError::Violation(format!("acknowledged events of a producer are lost: {error}"))
+        }
+        ClientError::Corrupt { .. } | ClientError::OffsetGap { .. } => {
+            LabError::Violation(format!("a reader is given what cannot be the log: {error}"))
+        }
+        error => LabError::Client(error),
     }
 }
 

@@ -81,7 +81,10 @@ impl<C: Clock> Batcher<C> {
                 ConductorRequest::Gone(peer) => {
                     self.counters.peers_gone.increment();
                     tracing::info!("node {peer} is gone: its connections closed and it refuses another");
-                    self.raft.suspect_leader(peer);
+                    // Its last words may still be on the way to the core; see `suspect_gone`.
+                    for port in self.peers.iter_mut().filter(|port| port.id() == peer) {
+                        port.is_gone = true;
+                    }
                 }
             }
         }

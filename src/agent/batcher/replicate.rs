@@ -22,11 +22,13 @@ pub(super) struct PeerPort {
     requested: Option<LogIndex>,
     /// Entries from the reader, contiguous, to be sent before the hot tail is reached again.
     fetched: VecDeque<Entry>,
+    /// The conductor found that the peer's process is gone, and the core has not been told yet.
+    pub(super) is_gone: bool,
 }
 
 impl PeerPort {
     pub(super) const fn new(rings: BatcherPeerRings) -> Self {
-        Self { rings, connected: false, requested: None, fetched: VecDeque::new() }
+        Self { rings, connected: false, requested: None, fetched: VecDeque::new(), is_gone: false }
     }
 
     pub(super) const fn id(&self) -> NodeId {
@@ -51,12 +53,25 @@ impl<C: Clock> Batcher<C> {
                 self.settle(received.entries);
                 work += 1;
             }
+            self.suspect_gone(slot);
         }
         while let Some(reply) = self.rings.from_reader.pop() {
             self.take_catch_up(reply);
             work += 1;
         }
         work
+    }
+
+    /// Tells the core that a peer is gone, once everything it ever said has been stepped: a heartbeat that came just
+    /// before the end and is stepped after it would renew the promise to a dead leader.
+    fn suspect_gone(&mut self, slot: usize) {
+        let port = &mut self.peers[slot];
+        if port.is_gone && port.rings.from_receiver.peek().is_none() {
+            port.is_gone = false;
+            let peer = port.id();
+            self.raft.suspect_leader(peer);
+            self.settle(Vec::new());
+        }
     }
 
     fn drain_link_states(&mut self, slot: usize) -> usize {
@@ -66,6 +81,7 @@ impl<C: Clock> Batcher<C> {
             self.peers[slot].connected = state.connected;
             self.peers[slot].fetched.clear();
             if state.connected {
+                self.peers[slot].is_gone = false;
                 self.raft.peer_connected(peer);
             } else {
                 self.raft.peer_disconnected(peer);

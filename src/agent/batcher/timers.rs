@@ -86,7 +86,8 @@ impl Timers {
         match kind {
             // 'three missed, then pre-vote, plus a random part of one interval' (INTERFACE, [election]).
             TimerKind::Election => base_ns + self.prng.below(self.settings.heartbeat_interval_ns),
-            TimerKind::LeaderQuiet | TimerKind::CheckQuorum | TimerKind::Transfer => base_ns,
+            TimerKind::LeaderQuiet | TimerKind::Transfer => base_ns,
+            TimerKind::CheckQuorum => base_ns / u64::from(TimerKind::CHECKS_PER_TIMEOUT),
             TimerKind::Heartbeat => self.settings.heartbeat_interval_ns,
             TimerKind::PreVoteRetry => {
                 let retry_ns = self.settings.heartbeat_interval_ns / RETRIES_PER_INTERVAL;

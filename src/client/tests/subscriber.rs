@@ -162,7 +162,7 @@ fn a_node_that_knows_of_no_leader_is_left_for_the_next_one() {
     assert_eq!(subscriber.poll(Duration::from_millis(1_500), |_| ControlFlow::Continue(())).unwrap(), 0);
     assert_eq!(cluster.state().subscribes.len(), 1);
     cluster.announce(3, None);
-    offsets.extend(read_offsets(&mut subscriber, 42).unwrap());
+    offsets.extend(read_offsets(&mut subscriber, 70).unwrap());
     assert_eq!(offsets, (1..=70).collect::<Vec<_>>());
     let asked: Vec<_> = cluster.state().subscribes.iter().map(|(node, start, _)| (*node, *start)).collect();
     assert_eq!(asked, [(1, 1), (2, 29)]);

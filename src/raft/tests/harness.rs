@@ -393,7 +393,8 @@ impl Cluster {
         };
         let after = match kind {
             TimerKind::Election => ELECTION + self.prng.below(ELECTION),
-            TimerKind::LeaderQuiet | TimerKind::CheckQuorum => ELECTION,
+            TimerKind::LeaderQuiet => ELECTION,
+            TimerKind::CheckQuorum => ELECTION / u64::from(TimerKind::CHECKS_PER_TIMEOUT),
             TimerKind::Heartbeat => HEARTBEAT,
             TimerKind::PreVoteRetry => HEARTBEAT / 8 + self.prng.below(3),
             TimerKind::Transfer => 3 * HEARTBEAT,

@@ -72,8 +72,7 @@ fn reads_are_refused_by_others_aborted_with_the_leadership_and_bounded() {
     let refused = drain(&mut raft).reads;
     assert_eq!(refused.len(), 2);
     assert!(refused.iter().all(|(_, read)| *read == Err(ReadAborted::TooMany)));
-    raft.timer_fired(TimerKind::CheckQuorum);
-    raft.timer_fired(TimerKind::CheckQuorum);
+    (0..TimerKind::CHECKS_PER_TIMEOUT).for_each(|_| raft.timer_fired(TimerKind::CheckQuorum));
     assert_eq!(raft.role(), Role::Follower);
     assert_eq!(drain(&mut raft).reads.len(), READS_PENDING_MAX);
 }
