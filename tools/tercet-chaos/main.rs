@@ -104,7 +104,8 @@ struct Args {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration_ns(text).map(Duration::from_nanos).map_err(|error| error.to_string())
+    let duration = parse_duration_ns(text).map(Duration::from_nanos).map_err(|error| error.to_string())?;
+    if duration >= Duration::from_secs(1) { Ok(duration) } else { Err("give 1s or more".to_owned()) }
 }
 
 fn main() -> ExitCode {

@@ -16,6 +16,7 @@ mod campaign;
 mod lab_tests;
 mod report;
 
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -85,8 +86,8 @@ struct Args {
     /// How many failures
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// As many as fit into this time, instead of --rounds
-    #[arg(long, value_parser = duration, conflicts_with = "rounds")]
+    /// As many as fit into this time (1s to 7d), instead of --rounds
+    #[arg(long, value_parser = run_length, conflicts_with = "rounds")]
     duration: Option<Duration>,
     /// Busy threads beside it all, pinned to one core after the other
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=256))]
@@ -107,7 +108,7 @@ struct Args {
     #[arg(long, default_value = "auto")]
     threads: ThreadsArgument,
     /// Between two heartbeats of a leader; the nodes' default if not given
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = heartbeat)]
     heartbeat_interval: Option<Duration>,
     /// Writes and syncs a file of its own beside the cluster's, to show what the device does to everybody
     #[arg(long)]
@@ -130,8 +131,18 @@ fn size(text: &str) -> Result<usize, String> {
     if bytes <= 1 << 20 { Ok(bytes as usize) } else { Err("an event has at most 1MiB".to_owned()) }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration_ns(text).map(Duration::from_nanos).map_err(|error| error.to_string())
+fn duration(text: &str, bounds: RangeInclusive<Duration>, said: &str) -> Result<Duration, String> {
+    let duration = parse_duration_ns(text).map(Duration::from_nanos).map_err(|error| error.to_string())?;
+    if bounds.contains(&duration) { Ok(duration) } else { Err(format!("give {said}")) }
+}
+
+fn run_length(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_secs(1)..=Duration::from_secs(7 * 86_400), "1s to 7d")
+}
+
+/// As the nodes' settings bound it.
+fn heartbeat(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(1)..=Duration::from_secs(60), "1ms to 1m")
 }
 
 impl Args {
@@ -172,6 +183,9 @@ fn run(args: &Args) -> LabResult<ExitCode> {
     let _hogs = Hogs::start(args.hogs)?;
     let (report, ended) = Campaign::new(args, tercet, &interrupt).run();
     // What was measured until then is shown whatever ended it.
+    if report.rounds.is_empty() && ended.is_err() {
+        return ended.map(|()| ExitCode::SUCCESS);
+    }
     if args.json {
         println!("{}", report.to_json());
     } else {

@@ -280,6 +280,10 @@ impl Report {
             self.elections_by_disk,
             self.elections_uncaused
         );
+        if self.verify_exit_codes.is_empty() {
+            text += "the run ended before anything was read back: nothing was checked\n";
+            return text;
+        }
         let _ = writeln!(
             text,
             "{} events on {} cluster(s), {} sent again; {} lost, {} doubled, {} misplaced, {} damaged; {} not \
