@@ -28,7 +28,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const RECOVERED_LAG: Duration = Duration::from_millis(25);
 const LOOK: Duration = Duration::from_millis(2);
 
-/// By how much longer a flush takes in the kind `stall`: less than `disk_stall_limit`, more than two heartbeats.
+/// By how much longer a flush takes in the kind `stall`: less than `disk_stall_limit`, as long as two heartbeats.
 const STALL_MS: &str = "100";
 const FLUSH_STALL: &str = "flush_stall_ms";
 
