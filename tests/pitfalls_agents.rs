@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "pitfalls/ack_receiver.rs"]
+mod ack_receiver;
 #[path = "pitfalls/batcher.rs"]
 mod batcher;
 #[path = "pitfalls/bench.rs"]

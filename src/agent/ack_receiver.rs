@@ -98,24 +98,24 @@ impl<N: Net> AckReceiver<N> {
             return 0;
         }
         let Some(connection) = &mut self.stream.connection else { return 0 };
-        let (bytes, mut over) = match connection.read(READ_BUDGET) {
+        let (bytes, ended) = match connection.read(READ_BUDGET) {
             Ok(result) => (result.bytes, result.closed),
             Err(_) => (0, true),
         };
         self.counters.bytes_received.add(bytes as u64);
-        let frames = match self.hand_on() {
-            Ok(frames) => frames,
+        let (frames, over) = match self.hand_on() {
+            // The peer's last words are heard before its end is told, in as many turns as they take.
+            Ok(frames) => (frames, ended && self.held.is_none() && frames < FRAMES_LIMIT),
             Err(reason) => {
                 self.counters.frames_refused.increment();
                 tracing::warn!(
                     "closing the connection from peer {}: {reason}; it will dial again",
                     self.rings.peer
                 );
-                over = true;
-                0
+                (0, true)
             }
         };
-        if over && self.held.is_none() {
+        if over {
             self.stream.lose();
             return 1;
         }

@@ -31,6 +31,8 @@ pub struct Connection<S> {
     /// The socket took everything so far.
     pub writable: bool,
     read_until: ReadUntil,
+    /// The end of the stream has been read, or its error; it stays so.
+    ended: bool,
 }
 
 impl<S: NetStream> Connection<S> {
@@ -49,10 +51,11 @@ impl<S: NetStream> Connection<S> {
             readable: true,
             writable: true,
             read_until: ReadUntil::WouldBlock,
+            ended: false,
         }
     }
 
-    /// Saves the last system call of each read, where a missed end of the stream does no harm.
+    /// Saves the last system call of each read while no event has said that the other end has closed.
     #[must_use]
     pub const fn with_short_reads(mut self) -> Self {
         self.read_until = ReadUntil::ShortRead;
@@ -63,17 +66,23 @@ impl<S: NetStream> Connection<S> {
     pub fn note(&mut self, readiness: &Readiness) {
         self.readable |= readiness.readable;
         self.writable |= readiness.writable;
+        if readiness.closed {
+            self.read_until = ReadUntil::WouldBlock;
+        }
     }
 
-    /// Reads at most about `budget` bytes, if any may be there.
+    /// Reads at most about `budget` bytes, if any may be there. Once it has said `closed`, or failed, it says `closed`
+    /// for ever.
     ///
     /// # Errors
     /// The connection broke.
     pub fn read(&mut self, budget: usize) -> io::Result<ReadResult> {
-        if !self.readable {
-            return Ok(ReadResult { bytes: 0, closed: false });
+        if !self.readable || self.ended {
+            return Ok(ReadResult { bytes: 0, closed: self.ended });
         }
-        let outcome = self.inbox.read_from(&mut self.stream, budget, self.read_until)?;
+        let outcome = self.inbox.read_from(&mut self.stream, budget, self.read_until);
+        self.ended = outcome.as_ref().map_or(true, |outcome| outcome.closed);
+        let outcome = outcome?;
         if outcome.drained {
             self.readable = false;
         }
@@ -140,7 +149,6 @@ impl<N: Net> PeerStream<N> {
             stream.shutdown();
             return false;
         }
-        // A missed end of the stream does no harm: the peer dials again, which replaces this one.
         self.connection = Some(Connection::new(stream, self.inbox_bytes, &new.leftover).with_short_reads());
         true
     }

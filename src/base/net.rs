@@ -21,6 +21,9 @@ pub struct Readiness {
     pub readable: bool,
     /// The socket takes bytes again, or a dial has ended (well or badly).
     pub writable: bool,
+    /// The other end has closed its side, or the connection broke. It may come together with the last bytes, and no
+    /// other event follows: whoever reads must read to the end.
+    pub closed: bool,
 }
 
 /// A non-blocking, connected (or connecting) byte stream. `WouldBlock` as in `std`.

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 pub enum ReadUntil {
     /// At a read that did not fill the space offered: saves the system call that would say `WouldBlock`. The end of
     /// the stream may then go unnoticed: bytes and end that arrived together are one edge of an edge-triggered
-    /// poll, and no second one follows. Only where something else notices (a time limit, a write, a later read).
+    /// poll, and no second one follows. Only until an event says that the other end has closed.
     ShortRead,
     /// At `WouldBlock`. Notices the end of the stream.
     WouldBlock,

@@ -48,9 +48,10 @@ impl MioNet {
     pub fn readiness(event: &Event) -> (u32, Readiness) {
         let (agent_slot, token) = Self::split_token(event.token());
         let failed = event.is_error();
-        let readable = event.is_readable() || event.is_read_closed() || failed;
+        let closed = event.is_read_closed() || failed;
+        let readable = event.is_readable() || closed;
         let writable = event.is_writable() || event.is_write_closed() || failed;
-        (agent_slot, Readiness { token, readable, writable })
+        (agent_slot, Readiness { token, readable, writable, closed })
     }
 
     fn token(&self, token: Token) -> mio::Token {

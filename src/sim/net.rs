@@ -314,7 +314,8 @@ impl World {
     fn signal(&mut self, id: u64, side: usize, readable: bool, writable: bool) {
         let Some(pair) = self.pairs.get(&id) else { return };
         if let Some((owner, token)) = pair.halves[side].owner {
-            self.ready.entry(owner).or_default().push(Readiness { token, readable, writable });
+            let closed = pair.broken || pair.halves[side].ended;
+            self.ready.entry(owner).or_default().push(Readiness { token, readable, writable, closed });
         }
     }
 
@@ -402,7 +403,7 @@ impl World {
             if let Some(listening) = self.listeners.get_mut(&address) {
                 listening.backlog.push_back(id);
                 if let Some((owner, token)) = listening.owner {
-                    let event = Readiness { token, readable: true, writable: false };
+                    let event = Readiness { token, readable: true, writable: false, closed: false };
                     self.ready.entry(owner).or_default().push(event);
                 }
             }
