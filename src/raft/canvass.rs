@@ -24,7 +24,7 @@ use super::message::Message;
 use super::node::Raft;
 use super::ready::Role;
 use super::timer::TimerKind;
-use crate::base::ids::{EntryId, NodeId};
+use crate::base::ids::{EntryId, NodeId, Term};
 
 /// How often pre-votes are asked for in one canvass: about until the election timer, for where processors are scarce the
 /// others may take long to answer.
@@ -35,6 +35,14 @@ const TRIES_AHEAD: u8 = 16;
 const STAGGER_ROUNDS: u8 = 2;
 /// Rounds for which a node lets another go first that it has granted a pre-vote to.
 const DEFER_ROUNDS: u8 = 12;
+
+/// A pre-vote that a node was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PreVoteAsked {
+    pub(super) from: NodeId,
+    pub(super) term: Term,
+    pub(super) last: EntryId,
+}
 
 /// A node's canvass; nothing is left of it in `default()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -56,12 +64,18 @@ impl Raft {
         self.leader_quiet = true;
         self.leader = None;
         self.timers.set(TimerKind::Election);
-        if self.disk_stalled || self.claimed_tail().is_some() {
-            return;
+        let refused = self.refused_for_leader.take();
+        if !self.disk_stalled && self.claimed_tail().is_none() {
+            let rivals =
+                self.membership.voters().iter().filter(|&&voter| voter != peer && voter < self.config.id);
+            self.begin_canvass(rivals.count() as u8 * STAGGER_ROUNDS);
         }
-        let rivals =
-            self.membership.voters().iter().filter(|&&voter| voter != peer && voter < self.config.id);
-        self.begin_canvass(rivals.count() as u8 * STAGGER_ROUNDS);
+        // Who learnt of the loss a moment earlier has asked already, and need not ask again.
+        if let Some(PreVoteAsked { from, term, last }) = refused
+            && !self.goes_first(from, last)
+        {
+            self.on_pre_vote(from, term, last);
+        }
     }
 
     /// Asks for pre-votes after `wait` rounds.
@@ -76,6 +90,7 @@ impl Raft {
 
     pub(super) fn end_canvass(&mut self) {
         self.deferred_to.clear();
+        self.refused_for_leader = None;
         if self.canvass != Canvass::default() {
             self.canvass = Canvass::default();
             self.timers.cancel(TimerKind::PreVoteRetry);

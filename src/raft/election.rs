@@ -7,6 +7,7 @@
 //!      └─────────────────┴─────────────────────────────────────┘ word from a leader, or a higher term
 //! ```
 
+use super::canvass::PreVoteAsked;
 use super::hard_state::HardState;
 use super::message::Message;
 use super::node::Raft;
@@ -86,6 +87,8 @@ impl Raft {
             self.let_go_first(from);
         } else if term > own && quiet && last < self.last_id() {
             self.hasten_canvass();
+        } else if term > own && self.leading.is_none() && !quiet && self.would_support(last) {
+            self.refused_for_leader = Some(PreVoteAsked { from, term, last });
         }
         let term = if granted { term } else { own };
         self.send(from, Message::PreVoteReply { term, granted, last: self.last_id() });

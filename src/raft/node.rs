@@ -1,6 +1,6 @@
 //! The node: its state, the calls that come in, and what is handed out. The work of each role is in its own file.
 
-use super::canvass::Canvass;
+use super::canvass::{Canvass, PreVoteAsked};
 use super::claim::ClaimReplies;
 use super::election::Tally;
 use super::follower::Verified;
@@ -67,6 +67,8 @@ pub struct Raft {
     pub(super) canvass: Canvass,
     /// Whom this node has let go first, in this term and since the last word from a leader: once is enough.
     pub(super) deferred_to: Vec<NodeId>,
+    /// The newest pre-vote since the leader's last word that was refused for that word alone.
+    pub(super) refused_for_leader: Option<PreVoteAsked>,
     /// The disk takes nothing: no campaign, for a vote for itself would not become durable.
     pub(super) disk_stalled: bool,
     pub(super) claim_replies: ClaimReplies,
@@ -124,6 +126,7 @@ impl Raft {
             tally: Tally::default(),
             canvass: Canvass::default(),
             deferred_to: Vec::new(),
+            refused_for_leader: None,
             disk_stalled: false,
             claim_replies: ClaimReplies::default(),
             leading: None,

@@ -125,6 +125,36 @@ fn pitfall_10c_survivors_of_the_same_close_ask_one_after_the_other() {
 }
 
 #[test]
+fn a_pre_vote_refused_for_the_leaders_sake_is_granted_the_moment_the_leader_is_known_to_be_gone() {
+    let ask = pre_vote(2, id(1, 1));
+    let mut late = follower(3, 3, 2);
+    assert!(!grants(&mut late, n(1), ask.clone()), "it hears its leader");
+    late.suspect_leader(n(2));
+    assert_eq!(
+        drain(&mut late).messages,
+        [(n(1), Message::PreVoteReply { term: t(2), granted: true, last: id(1, 1) })]
+    );
+    assert_eq!(asks_within(&mut late, 11).1, [], "and lets it go first");
+
+    let mut loyal = follower(3, 3, 2);
+    assert!(!grants(&mut loyal, n(1), ask.clone()));
+    loyal.step(n(2), heartbeat(1, 2));
+    drain(&mut loyal);
+    loyal.suspect_leader(n(2));
+    assert!(drain(&mut loyal).messages.is_empty(), "the leader has spoken since: that one may ask no more");
+
+    let mut first = follower(1, 3, 2);
+    assert!(!grants(&mut first, n(3), ask));
+    first.suspect_leader(n(2));
+    let asked = drain(&mut first).messages;
+    assert!(
+        asked.iter().all(|(_, message)| matches!(message, Message::PreVote { .. })),
+        "the lower id goes first"
+    );
+    assert_eq!(first.role(), Role::PreCandidate);
+}
+
+#[test]
 fn pitfall_10c_of_two_that_ask_at_once_exactly_one_is_granted() {
     let mut low = follower(1, 3, 2);
     let mut high = follower(3, 3, 2);
