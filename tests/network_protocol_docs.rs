@@ -23,8 +23,8 @@ use tercet::protocol::frame::{
     Frame, HELLO_FRAME_BYTES_MAX, ProtocolOffer, RefuseCode, TEXT_BYTES_MAX, kind, split_frame,
 };
 use tercet::protocol::peer::{
-    APPEND_ENTRIES_MAX, PeerFrame, PeerHello, PeerHelloReply, decode_peer_frame, encode_append_header,
-    encode_message,
+    APPEND_ENTRIES_MAX, CopyState, MendMessage, PeerFrame, PeerHello, PeerHelloReply, decode_peer_frame,
+    encode_append_header, encode_mend_header, encode_message,
 };
 use tercet::raft::{AppendOutcome, Message};
 
@@ -68,6 +68,11 @@ fn encode_peer(read: &PeerFrame<'_>) -> Vec<u8> {
             out.extend_from_slice(&bytes);
         }
         PeerFrame::Raft { message, .. } => encode_message(GROUP, message, &mut out),
+        PeerFrame::Mend { message, entries, .. } => {
+            let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.bytes().to_vec()).collect();
+            encode_mend_header(GROUP, message, (entries.len(), bytes.len()), &mut out);
+            out.extend_from_slice(&bytes);
+        }
     }
     out
 }
@@ -220,6 +225,9 @@ fn name_of(frame: &PeerFrame<'_>) -> String {
             message: Message::AppendReply { outcome: AppendOutcome::Rejected { .. }, .. },
             ..
         } => " (rejected)",
+        PeerFrame::Mend { message: MendMessage::Fetched { state: CopyState::Damaged, .. }, .. } => {
+            " (damaged)"
+        }
         _ => "",
     };
     format!("{}{note}", kind::name(bytes[4]))
@@ -311,6 +319,13 @@ fn peer_samples() -> Vec<PeerFrame<'static>> {
         message,
         entries: Vec::new(),
     }));
+    let (first, last) = (LogIndex(42), LogIndex(44));
+    let mend = |message, entries| PeerFrame::Mend { group: GROUP, message, entries };
+    all.push(mend(MendMessage::Fetch { first, last }, Vec::new()));
+    let held = MendMessage::Fetched { first, last: first, state: CopyState::Held };
+    all.push(mend(held, vec![noop()]));
+    let damaged = MendMessage::Fetched { first, last, state: CopyState::Damaged };
+    all.push(mend(damaged, Vec::new()));
     all
 }
 

@@ -132,14 +132,16 @@ impl<N: Net> AckReceiver<N> {
             }
             let split = split_frame(connection.inbox.unread()).map_err(|error| error.to_string())?;
             let Some((frame, consumed)) = split else { break };
-            match decode_peer_frame(frame).map_err(|error| error.to_string())? {
-                PeerFrame::Raft { message, entries, .. } => {
-                    self.counters.frames_received.increment();
-                    if let Err(back) = self.rings.to_batcher.push(PeerMessage { message, entries }) {
-                        self.held = Some(back);
-                    }
+            let heard = match decode_peer_frame(frame).map_err(|error| error.to_string())? {
+                PeerFrame::Raft { message, entries, .. } => PeerMessage::Raft { message, entries },
+                PeerFrame::Mend { message, entries, .. } => PeerMessage::Mend { message, entries },
+                PeerFrame::Hello(_) | PeerFrame::HelloReply(_) => {
+                    return Err("a handshake frame after the handshake".to_owned());
                 }
-                _ => return Err("a handshake frame after the handshake".to_owned()),
+            };
+            self.counters.frames_received.increment();
+            if let Err(back) = self.rings.to_batcher.push(heard) {
+                self.held = Some(back);
             }
             connection.inbox.consume(consumed);
             frames += 1;

@@ -6,6 +6,7 @@ use crate::log::{ReadError, StoredHardState};
 use crate::protocol::client::{
     AckRun, PublishErrorCode, Purpose, RequestErrorCode, StatusReply, TransferCode,
 };
+use crate::protocol::peer::MendMessage;
 use crate::raft::Message;
 
 /// A client connection as the dispatcher knows it. The generation tells a reused slot from its earlier tenant, so a
@@ -242,8 +243,15 @@ pub enum SenderCommand {
         /// Contiguous entries from `prev.index + 1`.
         entries: Vec<Entry>,
     },
-    /// Any other message.
+    /// Any other message of the core.
     Message(Message),
+    /// About damaged entries.
+    Mend {
+        /// The message.
+        message: MendMessage,
+        /// The entries of an answer.
+        entries: Vec<Entry>,
+    },
 }
 
 /// Sender to batcher: the outbound stream to that peer came up or went down.
@@ -254,11 +262,21 @@ pub struct LinkState {
 }
 
 /// Ack receiver to batcher: one message of the peer, entries verified.
-pub struct PeerMessage {
-    /// The message.
-    pub message: Message,
-    /// For an Append: its entries.
-    pub entries: Vec<Entry>,
+pub enum PeerMessage {
+    /// For the core.
+    Raft {
+        /// The message.
+        message: Message,
+        /// For an Append: its entries.
+        entries: Vec<Entry>,
+    },
+    /// About damaged entries.
+    Mend {
+        /// The message.
+        message: MendMessage,
+        /// The entries of an answer.
+        entries: Vec<Entry>,
+    },
 }
 
 /// Batcher to log writer, in order.
@@ -300,9 +318,23 @@ pub enum LogEvent {
     },
 }
 
-/// Batcher to reader: entries for a peer that is behind the hot tail.
+/// What a peer needs entries for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CatchUpPurpose {
+    /// It is behind the hot tail.
+    Replication,
+    /// Its own copies are damaged; it has asked for these up to `asked_last`.
+    Mending {
+        /// As asked.
+        asked_last: LogIndex,
+    },
+}
+
+/// Batcher to reader: entries for a peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CatchUpRequest {
+    /// What for.
+    pub purpose: CatchUpPurpose,
     /// For whom.
     pub peer: NodeId,
     /// From here.
@@ -315,6 +347,8 @@ pub struct CatchUpRequest {
 
 /// Reader to batcher.
 pub struct CatchUpReply {
+    /// As requested.
+    pub purpose: CatchUpPurpose,
     /// For whom.
     pub peer: NodeId,
     /// What was asked.

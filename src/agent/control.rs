@@ -44,6 +44,7 @@ struct State {
     stopped: AtomicBool,
     ready: AtomicBool,
     fatal: Mutex<Option<Fatal>>,
+    damage: Mutex<Option<String>>,
 }
 
 /// Shared switches of one node. Read once a duty cycle; nothing on an event's way waits for them.
@@ -109,6 +110,17 @@ impl Control {
         }
         drop(slot);
         self.stop();
+    }
+
+    /// Said by the reader: something in this node's log cannot be read any more. The first report stays.
+    pub fn found_damage(&self, what: String) {
+        self.0.damage.lock().get_or_insert(what);
+    }
+
+    /// What was found to be damaged while the node took part.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        self.0.damage.lock().clone()
     }
 
     /// The reason for which an agent gave up, if one did.

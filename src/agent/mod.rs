@@ -24,6 +24,7 @@ pub mod control;
 pub mod delivery;
 pub mod dispatcher;
 pub mod log_writer;
+pub mod mending;
 pub mod peer_sender;
 pub mod reader;
 pub mod reception;

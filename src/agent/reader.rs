@@ -3,9 +3,11 @@
 
 use super::Agent;
 use super::commands::{CatchUpReply, ColdReadReply};
+use super::control::Control;
 use super::rings::ReaderRings;
 use crate::base::net::Readiness;
-use crate::log::{Disk, LogReader};
+use crate::entry::Entry;
+use crate::log::{Disk, LogReader, ReadError};
 
 /// Requests answered in one turn.
 const REQUESTS_LIMIT: usize = 16;
@@ -14,6 +16,7 @@ const REQUESTS_LIMIT: usize = 16;
 pub struct Reader<D: Disk> {
     log: LogReader<D::File>,
     rings: ReaderRings<D::File>,
+    control: Control,
     caught_up: Option<CatchUpReply>,
     cold: Option<ColdReadReply>,
 }
@@ -36,8 +39,8 @@ impl<D: Disk> Agent for Reader<D> {
 impl<D: Disk> Reader<D> {
     /// An agent over an empty catalog; the log writer tells it of every segment.
     #[must_use]
-    pub fn new(log: LogReader<D::File>, rings: ReaderRings<D::File>) -> Self {
-        Self { log, rings, caught_up: None, cold: None }
+    pub fn new(log: LogReader<D::File>, rings: ReaderRings<D::File>, control: Control) -> Self {
+        Self { log, rings, control, caught_up: None, cold: None }
     }
 
     /// What the writer did to the segments. Looked at again after each request was taken: whatever the asker knew to
@@ -51,6 +54,14 @@ impl<D: Disk> Reader<D> {
         work
     }
 
+    /// Damage, or what the disk cannot read: this node must mend before it takes part again (PITFALLS 61).
+    fn report(&self, entries: &Result<Vec<Entry>, ReadError>) {
+        if let Err(ReadError::Corrupt(damage)) = entries {
+            tracing::error!("{damage}; this node stops taking part and mends it");
+            self.control.found_damage(damage.to_string());
+        }
+    }
+
     /// Peers first: a follower that is behind is redundancy that is missing.
     fn serve_peers(&mut self) -> usize {
         let mut work = 0;
@@ -62,7 +73,13 @@ impl<D: Disk> Reader<D> {
                     work += self.take_news();
                     let entries =
                         self.log.read_from_index(request.first, request.upto, request.bytes_max as u64);
-                    CatchUpReply { peer: request.peer, first: request.first, entries }
+                    self.report(&entries);
+                    CatchUpReply {
+                        purpose: request.purpose,
+                        peer: request.peer,
+                        first: request.first,
+                        entries,
+                    }
                 }
             };
             if let Err(back) = self.rings.to_batcher.push(reply) {
@@ -84,6 +101,7 @@ impl<D: Disk> Reader<D> {
                     work += self.take_news();
                     let entries =
                         self.log.read_from_offset(request.offset, request.upto, request.bytes_max as u64);
+                    self.report(&entries);
                     ColdReadReply { key: request.key, offset: request.offset, entries }
                 }
             };

@@ -42,6 +42,9 @@ pub struct LostRun {
     pub chain_last: u64,
     /// What was found instead of the first.
     pub what: String,
+    /// The end of the log before the first of them. Its term and offset are known only where no other run lies directly
+    /// before.
+    pub(super) before: Tail,
     /// Where the durable part of the segment ends.
     goal: Goal,
 }
@@ -97,6 +100,15 @@ impl Goal {
 /// # Errors
 /// As [`verify`](super::verify), but for damaged entries below the watermark.
 pub fn lost_runs<D: Disk>(disk: &D, data_dir: &Path, options: &LogOptions) -> Result<Vec<LostRun>, LogError> {
+    open_segments(disk, data_dir, options).and_then(|live| runs_in(&live))
+}
+
+/// The segments of a directory's log, for reading.
+pub(super) fn open_segments<D: Disk>(
+    disk: &D,
+    data_dir: &Path,
+    options: &LogOptions,
+) -> Result<Vec<Live<D::File>>, LogError> {
     let identity = Identity::read(disk, data_dir)?;
     let place = Place {
         disk,
@@ -105,7 +117,11 @@ pub fn lost_runs<D: Disk>(disk: &D, data_dir: &Path, options: &LogOptions) -> Re
         group: options.group(),
         repair: false,
     };
-    let live = place.live_segments()?;
+    place.live_segments()
+}
+
+/// The lost runs of these segments.
+pub(super) fn runs_in<F: DiskFile>(live: &[Live<F>]) -> Result<Vec<LostRun>, LogError> {
     let mut runs = Vec::new();
     for (at, current) in live.iter().enumerate() {
         let goal = Goal::of(current, live.get(at + 1));
@@ -155,6 +171,7 @@ fn runs_of<F: DiskFile>(live: &Live<F>, goal: &Goal) -> Result<Vec<LostRun>, Log
             chain_before: tail.chain,
             chain_last: next.as_ref().map_or(goal.chain, |next| next.1.prev_chain),
             what,
+            before: tail,
             goal: *goal,
         };
         tail.id.index = run.last;

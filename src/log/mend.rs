@@ -8,11 +8,19 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
 use super::LogOptions;
-use super::damage::{LostRun, lost_runs};
+use super::damage::{LostRun, open_segments, runs_in};
 use super::disk::{Disk, DiskError, DiskFile, Lock};
 use super::error::{Corruption, LogError};
-use super::layout::{LOCK_NAME, MEND_NAME, group_dir};
-use crate::entry::Entry;
+use super::hard_state::{HardStateFile, StoredHardState};
+use super::identity::Identity;
+use super::layout::{
+    BLOCK_BYTES, ENTRIES_POSITION, HARD_STATE_NAME, LOCK_NAME, MEND_NAME, SegmentHeader, Slot, encode_head,
+    group_dir, parse_segment_name, segment_name,
+};
+use super::recovery::Live;
+use super::scanner::{Looked, Scanner};
+use crate::base::ids::{ClusterId, LogIndex, Term};
+use crate::entry::{Entry, EntryError};
 
 const COPY_BYTES: usize = 1 << 20;
 /// What is read at once where a larger piece cannot be read.
@@ -32,11 +40,25 @@ pub enum Mismatch {
     End,
 }
 
+/// What a damaged directory has at some indexes.
+#[derive(Debug)]
+pub enum Held {
+    /// These entries, from the first index asked for on.
+    Entries(Vec<Entry>),
+    /// They are lost here too, up to this one.
+    Lost(LogIndex),
+    /// They lie behind the durable part, about which nothing is known before recovery.
+    Unknown,
+}
+
 /// Holds a damaged directory while its lost runs are fetched. Nobody else can use it meanwhile.
 pub struct Mender<D: Disk> {
     disk: D,
     data_dir: PathBuf,
     options: LogOptions,
+    cluster_id: ClusterId,
+    hard_state: StoredHardState,
+    live: Vec<Live<D::File>>,
     runs: Vec<LostRun>,
     _lock: Lock,
 }
@@ -48,14 +70,30 @@ impl<D: Disk> Mender<D> {
     /// Locked; not formatted; damage that cannot be mended entry by entry, as [`lost_runs`] says.
     pub fn open(disk: D, data_dir: &Path, options: LogOptions) -> Result<Self, LogError> {
         let lock = disk.lock(&data_dir.join(LOCK_NAME), true)?;
-        let runs = lost_runs(&disk, data_dir, &options)?;
-        Ok(Self { disk, data_dir: data_dir.to_owned(), options, runs, _lock: lock })
+        let cluster_id = Identity::read(&disk, data_dir)?.cluster_id;
+        let (_, hard_state) = HardStateFile::open(&disk, &data_dir.join(HARD_STATE_NAME), false)?;
+        let live = open_segments(&disk, data_dir, &options)?;
+        let runs = runs_in(&live)?;
+        let data_dir = data_dir.to_owned();
+        Ok(Self { disk, data_dir, options, cluster_id, hard_state, live, runs, _lock: lock })
+    }
+
+    /// The hard state as stored.
+    #[must_use]
+    pub const fn hard_state(&self) -> &StoredHardState {
+        &self.hard_state
     }
 
     /// What is to be fetched, in order.
     #[must_use]
     pub fn runs(&self) -> &[LostRun] {
         &self.runs
+    }
+
+    /// Whether the run can be widened.
+    #[must_use]
+    pub fn may_widen(&self, at: usize) -> bool {
+        self.runs[at].widened(self.runs.get(at + 1)) != self.runs[at]
     }
 
     /// Nobody's copy fits this run: widens it, see [`LostRun::widened`]. False when it cannot get any wider.
@@ -72,44 +110,203 @@ impl<D: Disk> Mender<D> {
         true
     }
 
-    /// Puts the copies in, one list for each of [`runs`](Self::runs). Durable on return; gives the files that were
-    /// written anew.
+    /// Puts copies of the first runs in, one list for each, and looks anew at what is lost. Durable on return; gives the
+    /// files that were written anew.
     ///
     /// # Errors
     /// The disk fails, or something outside the runs cannot be read.
     ///
     /// # Panics
     /// When a copy has not passed [`check_copy`]: a bug of the caller.
-    pub fn mend(&self, copies: &[Vec<Entry>]) -> Result<Vec<PathBuf>, LogError> {
-        assert_eq!(copies.len(), self.runs.len(), "a copy for each lost run");
-        for (run, copy) in self.runs.iter().zip(copies) {
+    pub fn mend(&mut self, copies: &[Vec<Entry>]) -> Result<Vec<PathBuf>, LogError> {
+        let runs = &self.runs[..copies.len()];
+        for (run, copy) in runs.iter().zip(copies) {
             assert_eq!(check_copy(run, copy), Ok(()), "nothing unverified enters the log: {run}");
         }
-        let mut files: Vec<PathBuf> = self.runs.iter().map(|run| run.file.clone()).collect();
+        let mut files: Vec<PathBuf> = runs.iter().map(|run| run.file.clone()).collect();
         files.dedup();
         for file in &files {
-            let of_file = self.runs.iter().zip(copies).filter(|(run, _)| run.file == *file);
+            let of_file = runs.iter().zip(copies).filter(|(run, _)| run.file == *file);
             self.rewrite(file, &of_file.collect::<Vec<_>>())?;
         }
+        self.look_again()?;
         Ok(files)
     }
 
-    fn rewrite(&self, path: &Path, repairs: &[(&LostRun, &Vec<Entry>)]) -> Result<(), LogError> {
+    /// The entries of the first run from its first one on are no part of the cluster's log: no quorum ever held them, or
+    /// another leader's stand there. Ends the log before the run, in a fresh segment, and appends `prefix`, which a peer
+    /// has there. What lay behind is superseded. Durable on return; gives the new file.
+    ///
+    /// # Errors
+    /// The disk fails; or something in the run is known to be committed, which contradicts what the caller found.
+    ///
+    /// # Panics
+    /// When `prefix` does not continue what stands before the run: a bug of the caller.
+    pub fn cut(&mut self, prefix: &[Entry]) -> Result<PathBuf, LogError> {
+        let run = &self.runs[0];
+        let commit_hint = self.live.iter().map(|live| live.slot.commit_hint).max().unwrap_or_default();
+        let mut tail = run.before;
+        for entry in prefix {
+            assert!(tail.is_continued_by(entry.header()), "{} does not continue the log", entry.id());
+            tail = tail.after(entry.header());
+        }
+        if tail.id.index < commit_hint {
+            let what = format!("the other nodes do not have what was committed up to index {commit_hint}");
+            let (file, position, first, last) = (run.file.clone(), run.position, run.first, Some(run.last));
+            return Err(Corruption { file, position, first, last, what }.into());
+        }
+        let (run_first, before) = (run.first, run.before);
+        self.raise_term(tail.id.term)?;
+        let bytes: u64 = prefix.iter().map(|entry| entry.len_bytes() as u64).sum();
         let group_dir = group_dir(&self.data_dir, self.options.group());
+        let numbers = self.disk.list(&group_dir)?.into_iter().filter_map(|name| parse_segment_name(&name));
+        let header = SegmentHeader {
+            cluster_id: self.cluster_id,
+            group: self.options.group(),
+            seq: numbers.max().unwrap_or_default() + 1,
+            generation: 0,
+            base_index: run_first,
+            base_offset: before.next_offset,
+            base_chain: before.chain,
+            base_term: before.id.term,
+            segment_bytes: self
+                .options
+                .segment_bytes()
+                .max((ENTRIES_POSITION + bytes).next_multiple_of(BLOCK_BYTES)),
+        };
+        let slot = Slot {
+            flushed_index: tail.id.index,
+            end_position: ENTRIES_POSITION + bytes,
+            chain: tail.chain,
+            ..Slot::fresh(&header, commit_hint)
+        };
+        let path = group_dir.join(segment_name(header.seq));
+        let temporary = self.fresh_file(&group_dir, header.segment_bytes, |file| {
+            file.write_at(&[IoSlice::new(&encode_head(&header, &slot))], 0)?;
+            let mut position = ENTRIES_POSITION;
+            for entry in prefix {
+                file.write_at(&[IoSlice::new(entry.bytes())], position)?;
+                position += entry.len_bytes() as u64;
+            }
+            Ok(())
+        })?;
+        self.disk.rename(&temporary, &path)?;
+        self.disk.sync_dir(&group_dir)?;
+        self.look_again()?;
+        Ok(path)
+    }
+
+    /// Entries of a term are only ever written behind the hard state of that term. In a term that this node never
+    /// entered it has not voted.
+    fn raise_term(&mut self, term: Term) -> Result<(), LogError> {
+        if self.hard_state.term >= term {
+            return Ok(());
+        }
+        let path = self.data_dir.join(HARD_STATE_NAME);
+        let (mut file, stored) = HardStateFile::open(&self.disk, &path, true)?;
+        self.hard_state = StoredHardState { term, voted_for: None, ..stored };
+        file.write(&self.hard_state)?;
+        Ok(())
+    }
+
+    /// A file under the temporary name, filled and synced.
+    fn fresh_file(
+        &self,
+        group_dir: &Path,
+        len: u64,
+        fill: impl FnOnce(&D::File) -> Result<(), LogError>,
+    ) -> Result<PathBuf, LogError> {
         let temporary = group_dir.join(MEND_NAME);
         if self.disk.exists(&temporary)? {
             self.disk.remove(&temporary)?;
         }
+        let file = self.disk.create(&temporary, len)?;
+        fill(&file)?;
+        file.sync_data()?;
+        Ok(temporary)
+    }
+
+    fn look_again(&mut self) -> Result<(), LogError> {
+        self.live = open_segments(&self.disk, &self.data_dir, &self.options)?;
+        self.runs = runs_in(&self.live)?;
+        Ok(())
+    }
+
+    /// The last index of the durable part.
+    #[must_use]
+    pub fn last_index(&self) -> LogIndex {
+        self.live.last().map_or(LogIndex::ZERO, |live| live.slot.flushed_index)
+    }
+
+    /// What this directory still has from `first` up to `last`: about `bytes_max` bytes of it, but at least one entry.
+    /// Walks a segment from its start.
+    ///
+    /// # Errors
+    /// The disk fails now where it did not before, or has changed.
+    pub fn read(&self, first: LogIndex, last: LogIndex, bytes_max: usize) -> Result<Held, LogError> {
+        let first = first.max(LogIndex(1));
+        if let Some(run) = self.runs.iter().find(|run| (run.first..=run.last).contains(&first)) {
+            return Ok(Held::Lost(run.last.min(last)));
+        }
+        let place = self.live.partition_point(|live| live.segment.base_index() <= first);
+        let Some(live) = place.checked_sub(1).map(|at| &self.live[at]) else { return Ok(Held::Unknown) };
+        let end =
+            self.live.get(place).map_or(live.slot.flushed_index, |next| next.segment.base_index().prev());
+        let behind =
+            self.runs.iter().find(|run| run.first > first).map_or(end, |run| run.first.prev().min(end));
+        let last = last.min(behind);
+        if last < first {
+            return Ok(Held::Unknown);
+        }
+        self.read_in(live, first, last, bytes_max).map(Held::Entries)
+    }
+
+    fn read_in(
+        &self,
+        live: &Live<D::File>,
+        first: LogIndex,
+        last: LogIndex,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, LogError> {
+        let segment = &*live.segment;
+        let mut scanner = Scanner::new(segment.file(), segment.header().segment_bytes);
+        let before = self.runs.iter().rev().find(|run| run.file == segment.path() && run.last < first);
+        let (mut next, mut position) = match before {
+            Some(LostRun { last, end_position: Some(end), .. }) => (last.next(), *end),
+            _ => (segment.base_index(), ENTRIES_POSITION),
+        };
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while next <= last && (bytes < bytes_max || entries.is_empty()) {
+            let entry = match scanner.look(position)? {
+                Looked::Whole(view) if view.header().index == next => Entry::decode(view.bytes()),
+                _ => Err(EntryError::Truncated { needed: 0, left: 0 }),
+            };
+            let entry = entry.map_err(|_| {
+                let (file, what) = (segment.path().to_owned(), "an entry that was whole before".to_owned());
+                Corruption { file, position, first: next, last: Some(next), what }
+            })?;
+            position += entry.len_bytes() as u64;
+            next = next.next();
+            if entry.index() >= first {
+                bytes += entry.len_bytes();
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn rewrite(&self, path: &Path, repairs: &[(&LostRun, &Vec<Entry>)]) -> Result<(), LogError> {
+        let group_dir = group_dir(&self.data_dir, self.options.group());
         let old = self.disk.open(path, false)?;
         let len = old.len_bytes()?;
-        let new = self.disk.create(&temporary, len)?;
-        let mut copier = Copier { old: &old, new: &new, path, position: 0 };
-        for (run, copy) in repairs {
-            copier.copy_to(run.position)?;
-            copier.put(copy)?;
-        }
-        copier.copy_to(len)?;
-        new.sync_data()?;
+        let temporary = self.fresh_file(&group_dir, len, |new| {
+            let mut copier = Copier { old: &old, new, path, position: 0 };
+            for (run, copy) in repairs {
+                copier.copy_to(run.position)?;
+                copier.put(copy)?;
+            }
+            copier.copy_to(len)
+        })?;
         self.disk.rename(&temporary, path)?;
         self.disk.sync_dir(&group_dir)?;
         Ok(())

@@ -53,7 +53,7 @@ pub use error::{Corruption, LogError};
 pub use hard_state::StoredHardState;
 pub use hot_tail::HotTail;
 pub use identity::{FORMAT_VERSION, FormatError, Identity, IdentityError, format};
-pub use mend::{Mender, Mismatch, check_copy};
+pub use mend::{Held, Mender, Mismatch, check_copy};
 pub use open::Recovered;
 pub use prepare::{IDLE_WATERMARK_NS, IdleWork, PREPARE_SLICE_BYTES};
 pub use pulse::Pulse;

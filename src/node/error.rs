@@ -1,6 +1,7 @@
 //! Why a node does not start, with the exit code of each reason.
 
 use crate::agent::boot::BootError;
+use crate::agent::control::Fatal;
 use crate::base::ids::NodeId;
 use crate::log::{DiskErrorKind, FormatError, LogError};
 use crate::net::BindError;
@@ -30,6 +31,9 @@ pub enum NodeError {
     /// Stored state contradicts itself.
     #[error("{0}")]
     Damaged(String),
+    /// The node ran and cannot go on.
+    #[error("{}", .0.line())]
+    Fatal(Fatal),
     /// The log does not begin with a configuration, or holds something that this build does not know.
     #[error("{0}")]
     Unusable(String),
@@ -62,6 +66,7 @@ impl NodeError {
                 _ => 6,
             },
             Self::Damaged(_) => 4,
+            Self::Fatal(fatal) => fatal.exit_code(),
             Self::Log(LogError::Poisoned(_)) => 6,
             _ => 2,
         }

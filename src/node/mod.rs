@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! Settings ─▶ open (lock, recover, rebuild producers) ─▶ bind ports ─▶ ReplicationManager::start ─▶ RunningNode
+//!                │ damage below the watermark                              ▲
+//!                └─▶ ReplicationManager::start_mending ─▶ whole again ─────┘ (from the beginning)
 //! ```
 
 mod error;
 mod format;
+mod mending;
 mod open;
 
 use std::time::{Duration, Instant};
@@ -21,8 +24,8 @@ use crate::agent::reception::Welcome;
 use crate::base::checksum::fold64;
 use crate::base::ids::GroupId;
 use crate::config::{self, Settings};
-use crate::entry::BatchLimits;
-use crate::log::RealDisk;
+use crate::entry::{BatchLimits, Configuration};
+use crate::log::{Identity, RealDisk};
 use crate::net::bind_listener;
 use crate::raft::LogView;
 use crate::runtime::{Idle, Listeners, NodeParts, ReplicationManager, Threading, ThreadingMode};
@@ -32,9 +35,15 @@ pub const GROUP: GroupId = GroupId(0);
 /// How long a shutdown waits for what is in flight.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
-/// A node whose threads run.
+/// A node whose threads run: taking part, or mending what is damaged on its disk.
 pub struct RunningNode {
-    manager: ReplicationManager,
+    settings: Settings,
+    /// None once going on has failed.
+    manager: Option<ReplicationManager>,
+    /// The first of what is being mended, while that is all that the node does.
+    mending: Option<String>,
+    /// What was mended last, or found damaged last: the same again means that it cannot be mended.
+    last_damage: Option<String>,
 }
 
 /// What recovery found, for the start-up lines.
@@ -47,70 +56,142 @@ pub struct StartReport {
     pub cut: Option<String>,
     /// The layout that was chosen.
     pub mode: ThreadingMode,
+    /// Something below the watermark is damaged: the node asks the others for it before it takes part.
+    pub is_mending: bool,
 }
 
 impl RunningNode {
     /// Opens the data directory, recovers, binds both ports and starts the threads. When it returns, the node takes
-    /// part and accepts connections.
+    /// part and accepts connections, or mends first ([`StartReport::is_mending`]); call [`RunningNode::go_on`] every
+    /// now and then.
     ///
     /// # Errors
     /// [`NodeError`], with one line that says what to do and an exit code.
     pub fn start(settings: &Settings) -> Result<(Self, StartReport), NodeError> {
+        let mut node = Self { settings: settings.clone(), manager: None, mending: None, last_damage: None };
+        let report = node.launch()?;
+        Ok((node, report))
+    }
+
+    fn launch(&mut self) -> Result<StartReport, NodeError> {
+        let settings = &self.settings;
         let me = settings.nodes.iter().find(|node| node.id == settings.node_id);
         let me = me.ok_or(NodeError::NotInNodes(settings.node_id))?;
         // Ports first: a port in use must not cost a recovery, and nothing is accepted before the runner turns.
         let listeners = Listeners { peer: bind_listener(me.peer)?, client: bind_listener(me.client)? };
-        let opened = open::open(settings)?;
+        let opened = match open::open(settings) {
+            Ok(opened) => opened,
+            Err(error) => return self.launch_mending(error, listeners),
+        };
         let last = opened.start.restored.log.last_id().index;
         let mut report = StartReport {
             last_index: last.0,
             commit_hint: opened.start.applied_index.0,
             cut: opened.cut.clone(),
             mode: ThreadingMode::Auto,
+            is_mending: false,
         };
         let manager = ReplicationManager::start(parts(settings, opened, listeners), Control::new())?;
         report.mode = manager.mode();
-        Ok((Self { manager }, report))
+        (self.manager, self.mending) = (Some(manager), None);
+        Ok(report)
+    }
+
+    /// The directory cannot be opened; where that is damage that others can mend, the node does that first.
+    fn launch_mending(&mut self, error: NodeError, listeners: Listeners) -> Result<StartReport, NodeError> {
+        let settings = &self.settings;
+        let Some(mender) = mending::mender(settings, &error)? else { return Err(error) };
+        let first = mender.runs().first().map(ToString::to_string);
+        if first.is_none() || first == self.last_damage {
+            return Err(error);
+        }
+        let last_index = mender.last_index().0;
+        let parts = mending::parts(settings, mender, listeners)?;
+        let manager = ReplicationManager::start_mending(parts, Control::new())?;
+        let mode = manager.mode();
+        self.last_damage.clone_from(&first);
+        (self.manager, self.mending) = (Some(manager), first);
+        Ok(StartReport { last_index, commit_hint: 0, cut: None, mode, is_mending: true })
+    }
+
+    /// Starts anew where the node has to: when everything is mended, and when damage is found while it takes part.
+    /// `None`: nothing has changed.
+    ///
+    /// # Errors
+    /// As [`RunningNode::start`]; the node does not run any more.
+    pub fn go_on(&mut self) -> Result<Option<StartReport>, NodeError> {
+        let Some(manager) = &self.manager else { return Ok(None) };
+        let control = manager.control();
+        if self.mending.is_some() {
+            if !manager.is_ending() || control.is_draining() || control.fatal().is_some() {
+                return Ok(None);
+            }
+        } else {
+            match control.damage() {
+                None => return Ok(None),
+                found if found == self.last_damage => {
+                    let what = found.unwrap_or_default();
+                    return Err(NodeError::Damaged(format!(
+                        "{what}; it was found before, and mending found nothing"
+                    )));
+                }
+                found => self.last_damage = found,
+            }
+        }
+        let fatal = self.manager.take().and_then(Self::end);
+        fatal.map_or_else(|| self.launch().map(Some), |fatal| Err(NodeError::Fatal(fatal)))
+    }
+
+    fn control(&self) -> Option<&Control> {
+        self.manager.as_ref().map(ReplicationManager::control)
     }
 
     /// True once some thread gave up or ended.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.manager.is_ending()
+        let Some(manager) = &self.manager else { return true };
+        // A node that has mended everything only goes on.
+        let goes_on = self.mending.is_some() && manager.control().fatal().is_none();
+        manager.is_ending() && !goes_on
     }
 
-    /// Both ports accept.
+    /// The node takes part, and both ports accept.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.manager.control().is_ready()
+        self.mending.is_none() && self.control().is_some_and(Control::is_ready)
     }
 
     /// Refuses new events, finishes what is in flight (bounded), flushes and ends every thread. Returns why the node
     /// could not go on, if it could not.
     pub fn shut_down(self) -> Option<Fatal> {
-        self.manager.control().drain();
-        self.manager.wake_all();
+        self.manager.and_then(Self::end)
+    }
+
+    fn end(manager: ReplicationManager) -> Option<Fatal> {
+        manager.control().drain();
+        manager.wake_all();
         let begun = Instant::now();
-        while !self.manager.control().is_drained() && !self.is_ending() && begun.elapsed() < DRAIN_LIMIT {
+        while !manager.control().is_drained() && !manager.is_ending() && begun.elapsed() < DRAIN_LIMIT {
             std::thread::sleep(Duration::from_millis(1));
         }
         // Acknowledgements that were decided last must leave before the sockets close.
         std::thread::sleep(Duration::from_millis(20));
-        self.manager.stop()
+        manager.stop()
     }
 }
 
-fn parts(settings: &Settings, opened: Booted<RealDisk>, listeners: Listeners) -> NodeParts {
-    let incarnation = opened.identity.incarnation;
-    // Differs between nodes and between starts of one node, so that elections do not split in step.
-    let seed = fold64(incarnation.0 as u64, u64::from(std::process::id()));
+/// The conductor's settings, from what the settings file says and what holds for the cluster.
+fn conductor(
+    settings: &Settings,
+    identity: &Identity,
+    configuration: &Configuration,
+    seed: u64,
+) -> ConductorSettings {
     let others = settings.nodes.iter().filter(|node| node.id != settings.node_id);
-    let members = settings.nodes.iter().map(|node| (node.id, node.client.to_string())).collect();
-    let configuration = &opened.start.configuration;
-    let conductor = ConductorSettings {
-        cluster_id: opened.identity.cluster_id,
+    ConductorSettings {
+        cluster_id: identity.cluster_id,
         node_id: settings.node_id,
-        incarnation,
+        incarnation: identity.incarnation,
         group: GROUP,
         durability: configuration.durability,
         cluster_version: configuration.cluster_version,
@@ -119,7 +200,30 @@ fn parts(settings: &Settings, opened: Booted<RealDisk>, listeners: Listeners) ->
         handshakes_limit: ConductorSettings::HANDSHAKES_LIMIT,
         handshake_timeout_ns: ConductorSettings::HANDSHAKE_TIMEOUT_NS,
         seed: fold64(seed, 1),
-    };
+    }
+}
+
+fn welcome(settings: &Settings, identity: &Identity, configuration: &Configuration) -> Welcome {
+    Welcome {
+        cluster_id: identity.cluster_id,
+        node_id: settings.node_id,
+        group: GROUP,
+        durability: configuration.durability,
+        members: settings.nodes.iter().map(|node| (node.id, node.client.to_string())).collect(),
+    }
+}
+
+/// Differs between nodes and between starts of one node, so that elections do not split in step.
+fn seed(identity: &Identity) -> u64 {
+    fold64(identity.incarnation.0 as u64, u64::from(std::process::id()))
+}
+
+fn parts(settings: &Settings, opened: Booted<RealDisk>, listeners: Listeners) -> NodeParts {
+    let incarnation = opened.identity.incarnation;
+    let seed = seed(&opened.identity);
+    let configuration = &opened.start.configuration;
+    let conductor = conductor(settings, &opened.identity, configuration, seed);
+    let welcome = welcome(settings, &opened.identity, configuration);
     let batcher = BatcherSettings {
         node_id: settings.node_id,
         incarnation,
@@ -141,13 +245,7 @@ fn parts(settings: &Settings, opened: Booted<RealDisk>, listeners: Listeners) ->
         batcher,
         conductor,
         pins: opened.start.hard_state.pins.clone(),
-        welcome: Welcome {
-            cluster_id: opened.identity.cluster_id,
-            node_id: settings.node_id,
-            group: GROUP,
-            durability: configuration.durability,
-            members,
-        },
+        welcome,
         flushed: opened.start.restored.log.last_id().index,
         durability: configuration.durability,
         store: opened.store,

@@ -9,4 +9,6 @@ mod topology;
 pub use clock::OsClock;
 pub use idle::Idle;
 pub use runner::{AgentSlot, ThreadPlan};
-pub use topology::{Listeners, NodeParts, ReplicationManager, StartError, Threading, ThreadingMode};
+pub use topology::{
+    Listeners, MendingParts, NodeParts, ReplicationManager, StartError, Threading, ThreadingMode,
+};

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -22,6 +23,7 @@ use crate::agent::control::{Control, Fatal};
 use crate::agent::delivery::{Delivery, DeliveryLimits};
 use crate::agent::dispatcher::{Dispatcher, DispatcherLimits};
 use crate::agent::log_writer::LogWriter;
+use crate::agent::mending::{Mending, MendingSettings};
 use crate::agent::peer_sender::PeerSender;
 use crate::agent::reader::Reader;
 use crate::agent::reception::Welcome;
@@ -29,7 +31,7 @@ use crate::agent::ring::WakeHandle;
 use crate::agent::rings::{AgentRole, NodeRings, make_rings};
 use crate::base::ids::{LogIndex, NodeId};
 use crate::entry::Durability;
-use crate::log::{LogReader, LogStore, RealDisk, RealFile};
+use crate::log::{LogReader, LogStore, Mender, RealDisk, RealFile};
 use crate::metrics::Counters;
 use crate::net::{MioNet, MioStream};
 
@@ -83,6 +85,22 @@ pub struct NodeParts {
     pub flushed: LogIndex,
     /// The cluster's durability.
     pub durability: Durability,
+    /// Bound ports.
+    pub listeners: Listeners,
+    /// Layout of the threads.
+    pub threading: Threading,
+}
+
+/// Everything that the agents of a mending node are made of.
+pub struct MendingParts {
+    /// The mending agent's settings.
+    pub mending: MendingSettings,
+    /// The damaged directory.
+    pub mender: Mender<RealDisk>,
+    /// The conductor's settings; its `peers` are those to ask.
+    pub conductor: ConductorSettings,
+    /// What clients are told.
+    pub welcome: Welcome,
     /// Bound ports.
     pub listeners: Listeners,
     /// Layout of the threads.
@@ -238,14 +256,38 @@ impl ReplicationManager {
     /// # Errors
     /// A core that does not exist, or the operating system refuses something.
     pub fn start(parts: NodeParts, control: Control) -> Result<Self, StartError> {
-        let cores = choose_cores(&parts.threading.cores)?;
-        let peers: Vec<NodeId> = parts.conductor.peers.iter().map(|(peer, _)| *peer).collect();
-        let mode = parts.threading.mode.resolve(peers.len());
-        let idle = parts.threading.idle;
+        let (threading, peers) = (parts.threading.clone(), parts.conductor.peers.clone());
+        Self::start_with(&threading, &peers, control, |plan, rings, control, counters| {
+            place_agents(plan, parts, rings, control, counters)
+        })
+    }
+
+    /// As [`ReplicationManager::start`], but with the mending agent in the batcher's place, and neither log writer nor
+    /// reader: nothing of the directory is open but what the mending agent holds. The threads end when it is whole.
+    ///
+    /// # Errors
+    /// As [`ReplicationManager::start`].
+    pub fn start_mending(parts: MendingParts, control: Control) -> Result<Self, StartError> {
+        let (threading, peers) = (parts.threading.clone(), parts.conductor.peers.clone());
+        Self::start_with(&threading, &peers, control, |plan, rings, control, counters| {
+            place_mending_agents(plan, parts, rings, control, counters)
+        })
+    }
+
+    fn start_with(
+        threading: &Threading,
+        peers: &[(NodeId, SocketAddr)],
+        control: Control,
+        place: impl FnOnce(&mut Plan, NodeRings<MioStream, RealFile>, &Control, &Counters) -> io::Result<()>,
+    ) -> Result<Self, StartError> {
+        let cores = choose_cores(&threading.cores)?;
+        let peers: Vec<NodeId> = peers.iter().map(|(peer, _)| *peer).collect();
+        let mode = threading.mode.resolve(peers.len());
+        let idle = threading.idle;
         let counters = Counters::new();
         let mut plan = Plan::new(mode, &peers)?;
         let rings = make_rings::<MioStream, RealFile>(&peers, |role| plan.wake_of(role), &counters);
-        place_agents(&mut plan, parts, rings, &control, &counters)?;
+        place(&mut plan, rings, &control, &counters)?;
         let wakes = plan.threads.iter().map(|thread| thread.wake.clone()).collect();
         let mut manager = Self { control, wakes, threads: Vec::new(), mode };
         for (place, planned) in plan.threads.into_iter().enumerate() {
@@ -373,7 +415,46 @@ fn place_agents(
         counters,
     );
     plan.put_plain(AgentRole::LogWriter, writer);
-    plan.put_plain(AgentRole::Reader, Reader::<RealDisk>::new(LogReader::new(), rings.reader));
+    plan.put_plain(
+        AgentRole::Reader,
+        Reader::<RealDisk>::new(LogReader::new(), rings.reader, control.clone()),
+    );
+    Ok(())
+}
+
+fn place_mending_agents(
+    plan: &mut Plan,
+    parts: MendingParts,
+    rings: NodeRings<MioStream, RealFile>,
+    control: &Control,
+    counters: &Counters,
+) -> io::Result<()> {
+    let group = parts.conductor.group;
+    for receiver in rings.receivers {
+        let role = AgentRole::AckReceiver(receiver.peer);
+        let (net, slot) = plan.net_of(role)?;
+        plan.put(role, slot, AckReceiver::new(net, receiver, counters));
+    }
+    let (net, slot) = plan.net_of(AgentRole::Dispatcher)?;
+    let limits = DispatcherLimits::default();
+    let dispatcher = Dispatcher::new(net, parts.welcome.clone(), limits, rings.dispatcher, counters.clone());
+    plan.put(AgentRole::Dispatcher, slot, dispatcher);
+    let pins = parts.mending.pins.clone();
+    let mending = Mending::new(parts.mending, parts.mender, rings.batcher, control.clone(), counters);
+    plan.put_plain(AgentRole::Batcher, mending);
+    for sender in rings.senders {
+        let role = AgentRole::PeerSender(sender.peer);
+        let (net, slot) = plan.net_of(role)?;
+        plan.put(role, slot, PeerSender::new(net, group, sender, counters));
+    }
+    let (net, slot) = plan.net_of(AgentRole::Delivery)?;
+    let delivery = Delivery::new(net, parts.welcome, DeliveryLimits::default(), rings.delivery, counters);
+    plan.put(AgentRole::Delivery, slot, delivery);
+    let (net, slot) = plan.net_of(AgentRole::Conductor)?;
+    let ports = (parts.listeners.peer, parts.listeners.client);
+    let conductor =
+        Conductor::new(net, parts.conductor, ports, pins, rings.conductor, control.clone(), counters)?;
+    plan.put(AgentRole::Conductor, slot, conductor);
     Ok(())
 }
 

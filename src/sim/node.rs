@@ -545,7 +545,7 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
             control.clone(),
             &counters,
         ),
-        reader: Reader::new(LogReader::new(), rings.reader),
+        reader: Reader::new(LogReader::new(), rings.reader, control.clone()),
         counters,
         reports: (reports_in, reports_out),
         control,

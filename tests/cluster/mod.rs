@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -190,11 +191,19 @@ pub struct TestNode {
     /// Its settings.
     pub config: PathBuf,
     child: Option<Child>,
+    /// What it has said since its last start.
+    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl TestNode {
     /// Starts it and waits until it says that it is ready.
     pub fn start(&mut self) {
+        self.launch();
+        self.wait_ready();
+    }
+
+    /// Starts it.
+    pub fn launch(&mut self) {
         let mut child = Command::new(TERCET)
             .args(["node", "--die-with-parent", "--config"])
             .arg(&self.config)
@@ -205,22 +214,37 @@ impl TestNode {
             .expect("the binary starts");
         let stderr = child.stderr.take().expect("a pipe");
         self.child = Some(child);
-        let (sender, said) = channel();
+        self.said = Arc::default();
+        let said = Arc::clone(&self.said);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
+                said.lock().expect("no panic").push(line);
             }
         });
+    }
+
+    /// What it has said since its last start.
+    pub fn said(&self) -> String {
+        self.said.lock().expect("no panic").join("\n")
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn wait_ready(&mut self) {
         let deadline = Instant::now() + LIMIT;
-        let mut lines = Vec::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match said.recv_timeout(left) {
-                Ok(line) if line == "node is ready" => return,
-                Ok(line) => lines.push(line),
-                Err(_) => panic!("node {} is not ready; it said: {}", self.id, lines.join("\n")),
-            }
+        while !self.said().lines().any(|line| line == "node is ready") {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            let late = Instant::now() > deadline;
+            assert!(ended.is_none() && !late, "node {} is not ready ({ended:?}): {}", self.id, self.said());
+            std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until it ends by itself, and gives its exit code.
+    pub fn wait_end(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a running node");
+        let code = wait_code(&mut child, LIMIT);
+        let _ = child.kill();
+        code.unwrap_or_else(|| panic!("node {} does not end: {}", self.id, self.said()))
     }
 
     /// kill -9.
@@ -316,7 +340,14 @@ impl TestCluster {
                 let config = dir.path().join(format!("node-{}.toml", own.id));
                 fs::write(&config, settings.render()).expect("a writable directory");
                 run(&["format", "--config", config.to_str().expect("UTF-8")]).expect_code(0);
-                TestNode { id: own.id.0, client: own.client, data_dir, config, child: None }
+                TestNode {
+                    id: own.id.0,
+                    client: own.client,
+                    data_dir,
+                    config,
+                    child: None,
+                    said: Arc::default(),
+                }
             })
             .collect();
         let mut cluster = Self { nodes, dir };

@@ -4,7 +4,7 @@ use tercet::base::ids::LogIndex;
 use tercet::base::prng::Prng;
 use tercet::entry::Entry;
 use tercet::log::layout::ENTRIES_POSITION;
-use tercet::log::{LogError, LogOptions, LostRun, Mender, Mismatch, check_copy, lost_runs, verify};
+use tercet::log::{Held, LogError, LogOptions, LostRun, Mender, Mismatch, check_copy, lost_runs, verify};
 use tercet::sim::disk::{Fault, SimDisk};
 
 use crate::fixture::{
@@ -77,7 +77,7 @@ impl Library {
     }
 
     fn mend(&self) -> Result<usize, LogError> {
-        let mender = self.mender();
+        let mut mender = self.mender();
         let copies: Vec<Vec<Entry>> = mender.runs().iter().map(|run| self.copy_of(run)).collect();
         mender.mend(&copies).map(|files| files.len())
     }
@@ -254,7 +254,7 @@ fn a_crash_at_any_step_of_mending_leaves_a_log_that_can_be_mended() {
         library.damage(9, 90);
         library.damage(30, 20);
         library.disk.plan(nth, Fault::Crash);
-        let done = Mender::open(library.disk.clone(), dir(), library.options).and_then(|mender| {
+        let done = Mender::open(library.disk.clone(), dir(), library.options).and_then(|mut mender| {
             let copies: Vec<Vec<Entry>> = mender.runs().iter().map(|run| library.copy_of(run)).collect();
             mender.mend(&copies)
         });
@@ -267,5 +267,104 @@ fn a_crash_at_any_step_of_mending_leaves_a_log_that_can_be_mended() {
         }
         library.mend().unwrap();
         library.assert_whole();
+    }
+}
+
+#[test]
+fn runs_of_one_file_may_be_mended_before_those_of_the_next() {
+    let library = Library::new(9);
+    for index in [5, 6, 20, 40] {
+        library.damage(index, 20);
+    }
+    let mut mender = library.mender();
+    assert_eq!(mender.runs().len(), 3);
+    let first = library.copy_of(&mender.runs()[0]);
+    mender.mend(&[first]).unwrap();
+    let left: Vec<u64> = mender.runs().iter().map(|run| run.first.0).collect();
+    assert_eq!(left, [20, 40]);
+}
+
+#[test]
+fn what_is_whole_is_read_around_what_is_lost() {
+    let library = Library::new(10);
+    for index in [1, 7, 8, 30] {
+        library.damage(index, 20);
+    }
+    let mender = library.mender();
+    let last = library.log.len() as u64;
+    assert_eq!(mender.last_index(), LogIndex(last));
+    let mut next = 1;
+    let mut lost = Vec::new();
+    while next <= last {
+        match mender.read(LogIndex(next), LogIndex(last), 2000).unwrap() {
+            Held::Entries(entries) => {
+                for entry in entries {
+                    assert_eq!(entry, library.log[next as usize - 1]);
+                    next += 1;
+                }
+            }
+            Held::Lost(until) => {
+                lost.extend(next..=until.0);
+                next = until.0 + 1;
+            }
+            Held::Unknown => panic!("{next} lies below the watermark"),
+        }
+    }
+    assert_eq!(lost, [1, 7, 8, 30]);
+    assert!(matches!(mender.read(LogIndex(last + 1), LogIndex(last + 9), 1), Ok(Held::Unknown)));
+    assert!(matches!(mender.read(LogIndex(7), LogIndex(7), 1), Ok(Held::Lost(LogIndex(7)))));
+}
+
+#[test]
+fn what_no_quorum_held_is_cut_into_a_fresh_segment_and_the_log_goes_on_behind_it() {
+    for (index, kept) in [(40, 0), (40, 3), (20, 0), (49, 0)] {
+        let library = Library::new(300 + index + kept);
+        library.damage(index, 20);
+        let mut mender = library.mender();
+        // What a peer has there: another leader's entries.
+        let prefix = run_after(&library.log[index as usize - 2], 7, kept as usize, 90);
+        mender.cut(&prefix).unwrap();
+        assert_eq!(mender.runs(), []);
+        assert_eq!(mender.last_index(), LogIndex(index - 1 + kept));
+        drop(mender);
+        let expected: Vec<Entry> = library.log[..index as usize - 1].iter().chain(&prefix).cloned().collect();
+        let (mut store, recovered, seen) = open(library.disk.clone(), dir(), library.options).unwrap();
+        assert_eq!(seen, expected);
+        assert!(
+            recovered.hard_state.term >= recovered.last.term,
+            "entries stand behind the hard state of their term"
+        );
+        let more = run_after(expected.last().unwrap(), 8, 40, 300);
+        more.iter().for_each(|entry| store.append(entry.clone()).unwrap());
+        store.flush().unwrap();
+        store.close().unwrap();
+        drop(store);
+        let (_, recovered, seen) = open(library.disk.clone(), dir(), library.options).unwrap();
+        assert_eq!((seen, recovered.report.cut), ([expected, more].concat(), None));
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_cut_leaves_the_old_log_or_the_new_one() {
+    for nth in 1.. {
+        let library = Library::new(400 + nth);
+        library.damage(30, 20);
+        let prefix = run_after(&library.log[28], 7, 2, 90);
+        library.disk.plan(nth, Fault::Crash);
+        let done = Mender::open(library.disk.clone(), dir(), library.options)
+            .and_then(|mut mender| mender.cut(&prefix).map(|_| ()));
+        library.disk.restart();
+        library.disk.heal();
+        let left = library.ranges();
+        if done.is_err() && !left.is_empty() {
+            assert_eq!(left, [(30, 30)]);
+            library.mender().cut(&prefix).unwrap();
+        }
+        let (_, _, seen) = open(library.disk.clone(), dir(), library.options).unwrap();
+        assert_eq!(seen, [&library.log[..29], &prefix].concat());
+        if done.is_ok() {
+            assert!(nth > 5, "the crash came too early to prove anything");
+            return;
+        }
     }
 }

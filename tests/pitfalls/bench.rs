@@ -250,7 +250,7 @@ impl Bench {
 
     /// A message of a peer, with its entries, without a turn.
     pub fn post(&mut self, from: u16, message: Message, entries: Vec<Entry>) -> bool {
-        self.receivers[Self::place(from)].to_batcher.push(PeerMessage { message, entries }).is_ok()
+        self.receivers[Self::place(from)].to_batcher.push(PeerMessage::Raft { message, entries }).is_ok()
     }
 
     /// The same, and a turn.
@@ -283,7 +283,7 @@ impl Bench {
         let ring = &mut self.senders[Self::place(peer)].from_batcher;
         let said = std::iter::from_fn(|| ring.pop()).filter_map(|command| match command {
             SenderCommand::Message(message) => Some(message),
-            SenderCommand::Append { .. } => None,
+            SenderCommand::Append { .. } | SenderCommand::Mend { .. } => None,
         });
         said.collect()
     }

@@ -36,6 +36,11 @@ impl HardStateWriter {
         !self.outstanding.is_empty()
     }
 
+    /// Nothing that this node's disk once held waits to be found again (rule 11).
+    pub(super) const fn has_no_claim(&self) -> bool {
+        self.stored.claimed_tail.is_none()
+    }
+
     fn write(&mut self, raft_version: Option<u64>, pin: Option<PinRequest>) -> LogCommand {
         let write_id = self.next_write_id;
         self.next_write_id += 1;

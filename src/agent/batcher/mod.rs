@@ -13,6 +13,7 @@
 mod commit;
 mod disk_watch;
 mod hard_state;
+mod mending;
 mod pending;
 mod publish;
 mod replicate;

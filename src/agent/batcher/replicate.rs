@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use super::Batcher;
-use crate::agent::commands::{CatchUpReply, CatchUpRequest, SenderCommand};
+use crate::agent::commands::{CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerMessage, SenderCommand};
 use crate::agent::control::Fatal;
 use crate::agent::rings::BatcherPeerRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{LogIndex, NodeId};
 use crate::entry::Entry;
+use crate::log::ReadError;
 use crate::raft::{Message, Role, SendPlan};
 
 /// Bytes asked of the reader at once for a peer that is behind the hot tail.
@@ -24,11 +25,20 @@ pub(super) struct PeerPort {
     fetched: VecDeque<Entry>,
     /// The conductor found that the peer's process is gone, and the core has not been told yet.
     pub(super) is_gone: bool,
+    /// The reader works for this peer's mending.
+    pub(super) is_reading_for_mending: bool,
 }
 
 impl PeerPort {
     pub(super) const fn new(rings: BatcherPeerRings) -> Self {
-        Self { rings, connected: false, requested: None, fetched: VecDeque::new(), is_gone: false }
+        Self {
+            rings,
+            connected: false,
+            requested: None,
+            fetched: VecDeque::new(),
+            is_gone: false,
+            is_reading_for_mending: false,
+        }
     }
 
     pub(super) const fn id(&self) -> NodeId {
@@ -48,9 +58,14 @@ impl<C: Clock> Batcher<C> {
                     break;
                 }
                 let Some(received) = self.peers[slot].rings.from_receiver.pop() else { break };
-                let from = self.peers[slot].id();
-                self.raft.step(from, received.message);
-                self.settle(received.entries);
+                match received {
+                    PeerMessage::Raft { message, entries } => {
+                        let from = self.peers[slot].id();
+                        self.raft.step(from, message);
+                        self.settle(entries);
+                    }
+                    PeerMessage::Mend { message, .. } => self.hear_mend(slot, message),
+                }
                 work += 1;
             }
             self.suspect_gone(slot);
@@ -231,8 +246,14 @@ impl<C: Clock> Batcher<C> {
         }
         if entries.is_empty() && port.requested.is_none() {
             let upto = plan.last.min(self.hot.first_index().prev());
-            let request =
-                CatchUpRequest { peer: port.rings.peer, first: plan.first, upto, bytes_max: CATCH_UP_BYTES };
+            let purpose = CatchUpPurpose::Replication;
+            let request = CatchUpRequest {
+                purpose,
+                peer: port.rings.peer,
+                first: plan.first,
+                upto,
+                bytes_max: CATCH_UP_BYTES,
+            };
             if upto >= plan.first && self.rings.to_reader.push(request).is_ok() {
                 port.requested = Some(plan.first);
             }
@@ -240,7 +261,11 @@ impl<C: Clock> Batcher<C> {
     }
 
     fn take_catch_up(&mut self, reply: CatchUpReply) {
-        let Some(port) = self.peers.iter_mut().find(|port| port.rings.peer == reply.peer) else { return };
+        let Some(slot) = self.peers.iter().position(|port| port.rings.peer == reply.peer) else { return };
+        if let CatchUpPurpose::Mending { asked_last } = reply.purpose {
+            return self.take_for_mending(slot, reply, asked_last);
+        }
+        let port = &mut self.peers[slot];
         if port.requested != Some(reply.first) {
             return;
         }
@@ -250,6 +275,8 @@ impl<C: Clock> Batcher<C> {
                 port.fetched.clear();
                 port.fetched.extend(entries);
             }
+            // The reader has reported it: this node is about to mend.
+            Err(ReadError::Corrupt(_)) => {}
             Err(error) => self.control.fail(Fatal::Disk(format!(
                 "cannot read index {} from this node's own log for peer {}: {error}",
                 reply.first, reply.peer

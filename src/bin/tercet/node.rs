@@ -6,13 +6,15 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tercet::config::{Settings, Sources};
-use tercet::node::RunningNode;
+use tercet::node::{RunningNode, StartReport};
 
 use crate::args::NodeOptions;
 use crate::exit::{Failure, INTERRUPTED, Outcome};
 
 /// How often signals and the threads' health are looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// The same while it starts.
+const LOOK_STARTING: Duration = Duration::from_millis(1);
 
 /// Settings from file, environment and flags.
 pub fn settings(options: &NodeOptions) -> Result<Settings, Failure> {
@@ -23,6 +25,21 @@ pub fn settings(options: &NodeOptions) -> Result<Settings, Failure> {
     Ok(Settings::load(&sources)?)
 }
 
+/// The start-up lines.
+fn tell(settings: &Settings, report: &StartReport) {
+    if let Some(cut) = &report.cut {
+        tracing::warn!("torn tail: {cut}");
+    }
+    let id = settings.node_id;
+    if report.is_mending {
+        tracing::warn!("node {id}: mending before it takes part; it neither votes nor leads meanwhile");
+    } else {
+        let (last, committed) = (report.last_index, report.commit_hint);
+        let mode = report.mode;
+        tracing::info!("node {id}: last index {last}, committed at least {committed}, threads {mode:?}");
+    }
+}
+
 /// Runs a node until a signal or a failure ends it.
 pub fn run(options: &NodeOptions) -> Outcome {
     if options.die_with_parent {
@@ -31,28 +48,19 @@ pub fn run(options: &NodeOptions) -> Outcome {
     }
     let settings = settings(options)?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let (node, report) = RunningNode::start(&settings)?;
-    if let Some(cut) = &report.cut {
-        tracing::warn!("torn tail: {cut}");
-    }
-    tracing::info!(
-        "node {}: last index {}, committed at least {}, threads {:?}",
-        settings.node_id,
-        report.last_index,
-        report.commit_hint,
-        report.mode
-    );
-    while !node.is_ready() && !node.is_ending() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    if !node.is_ending() {
-        crate::output::note("node is ready");
-    }
-    loop {
-        if signals.pending().next().is_some() || node.is_ending() {
-            break;
+    let (mut node, report) = RunningNode::start(&settings)?;
+    tell(&settings, &report);
+    let mut is_told = false;
+    while signals.pending().next().is_none() && !node.is_ending() {
+        if let Some(report) = node.go_on()? {
+            tell(&settings, &report);
+            is_told = false;
         }
-        std::thread::sleep(LOOK);
+        if !is_told && node.is_ready() {
+            crate::output::note("node is ready");
+            is_told = true;
+        }
+        std::thread::sleep(if is_told { LOOK } else { LOOK_STARTING });
     }
     // A second signal does not wait for the drain.
     std::thread::spawn(move || {

@@ -80,8 +80,18 @@ fn to_json((server, row): &Row) -> Value {
         "durability": status.durability.as_str(),
         "uptime_ms": status.uptime_ms,
         "version": status.version,
+        "mending_entries": mending_entries(status),
         "counters": counters,
     })
+}
+
+/// Damaged entries that the node waits for before it takes part; 0 for one that does.
+fn mending_entries(status: &NodeStatus) -> u64 {
+    let counter = |wanted: &str| {
+        let found = status.counters.iter().find(|(name, _)| name == wanted);
+        found.map_or(0, |(_, value)| *value)
+    };
+    counter("mending_entries_lost").saturating_sub(counter("mending_entries_mended"))
 }
 
 const COLUMNS: [&str; 11] = [
@@ -122,7 +132,7 @@ fn to_cells(server: SocketAddr, status: &NodeStatus) -> Vec<String> {
     vec![
         status.node_id.to_string(),
         server.to_string(),
-        status.role.as_str().to_owned(),
+        if mending_entries(status) > 0 { "mending" } else { status.role.as_str() }.to_owned(),
         status.term.to_string(),
         status.leader_id.map_or_else(|| "?".to_owned(), |leader| leader.to_string()),
         status.commit_index.to_string(),

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `0x01-0x0f` | peer handshake |
 //! | `0x10-0x1f` | Raft messages |
-//! | `0x20-0x3f` | reserved for nodes: membership, catch-up, leases |
+//! | `0x20-0x27` | mending: copies of damaged entries |
+//! | `0x28-0x3f` | reserved for nodes: membership, catch-up, leases |
 //! | `0x40-0x57` | client to node |
 //! | `0x58-0x7f` | reserved for clients: transactions `0x58`, cursors `0x60`, sessions `0x68`, administration `0x70` |
 //! | `0x80-0x97` | node to client |
@@ -23,7 +24,7 @@ macro_rules! kinds {
         pub const fn name(kind: u8) -> &'static str {
             match kind {
                 $($code => $name,)*
-                0x20..=0x3f => "reserved for nodes",
+                0x22..=0x3f => "reserved for nodes",
                 0x58..=0x7f => "reserved for clients",
                 0x98..=0xbf => "reserved for answers",
                 _ => "unknown",
@@ -59,6 +60,11 @@ kinds! {
     CLAIM_REPLY = 0x19, "claim_reply";
     /// Leadership transfer, Raft thesis, section 3.10.
     TIMEOUT_NOW = 0x1a, "timeout_now";
+
+    /// What do you have of these entries? This node's copies are damaged.
+    FETCH = 0x20, "fetch";
+    /// Its answer.
+    FETCHED = 0x21, "fetched";
 
     /// First frame of a client's connection.
     CLIENT_HELLO = 0x40, "client_hello";
@@ -120,7 +126,7 @@ mod tests {
         assert!(super::ALL.windows(2).all(|pair| pair[0].0 < pair[1].0));
         for (kind, name) in super::ALL {
             assert_eq!(super::name(*kind), *name);
-            assert!(matches!(kind, 0x01..=0x1f | 0x40..=0x57 | 0x80..=0x97), "{kind:#x}");
+            assert!(matches!(kind, 0x01..=0x27 | 0x40..=0x57 | 0x80..=0x97), "{kind:#x}");
         }
         assert_eq!(super::name(0), "unknown");
         assert_eq!(super::name(0x58), "reserved for clients");

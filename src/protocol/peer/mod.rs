@@ -9,9 +9,11 @@
 //! ```
 
 mod hello;
+mod mend;
 mod raft;
 
 pub use hello::{KnownPeer, PEER_MAGIC, PeerExpectation, PeerHello, PeerHelloReply};
+pub use mend::{CopyState, MendMessage, encode_mend_header};
 pub use raft::{APPEND_ENTRIES_MAX, APPEND_ENTRY_BYTES_MAX, encode_append_header, encode_message};
 
 use thiserror::Error;
@@ -39,6 +41,16 @@ pub enum PeerFrame<'a> {
         /// and the message's and never falling, each chained to the one before. Empty for every other message.
         entries: Vec<Entry>,
     },
+    /// About damaged entries.
+    Mend {
+        /// The group that it is for.
+        group: GroupId,
+        /// The message.
+        message: MendMessage,
+        /// The entries of an answer, decoded and verified: contiguous, terms never falling, each chained to the one
+        /// before.
+        entries: Vec<Entry>,
+    },
 }
 
 /// Why a frame of a peer was refused. The stream is closed; nothing of the frame is used.
@@ -49,7 +61,7 @@ pub enum PeerError {
     Protocol(#[from] ProtocolError),
     /// An entry is damaged, or of a kind or version that this build does not know
     /// ([`EntryError::is_unsupported`]: then the node must halt and say so).
-    #[error("entry {place} of an append: {source}")]
+    #[error("entry {place} of a frame: {source}")]
     Entry {
         /// Which entry of the frame, from 0.
         place: usize,
@@ -58,7 +70,7 @@ pub enum PeerError {
         source: EntryError,
     },
     /// An entry is sound but does not belong there.
-    #[error("entry {place} of an append is {found}, which cannot follow {previous}")]
+    #[error("entry {place} of a frame is {found}, which cannot follow {previous}")]
     Order {
         /// Which entry of the frame, from 0.
         place: usize,
@@ -68,7 +80,7 @@ pub enum PeerError {
         previous: EntryId,
     },
     /// The tail holds more bytes than its entries.
-    #[error("append has {left} bytes behind its last entry")]
+    #[error("a frame has {left} bytes behind its last entry")]
     Surplus {
         /// How many.
         left: usize,
@@ -81,19 +93,22 @@ impl From<FrameError> for PeerError {
     }
 }
 
-/// Reads any frame of the peer port. Allocates for an append's entries only, at most what the frame holds.
+/// Reads any frame of the peer port. Allocates for the entries of an append or an answer only, at most what the frame holds.
 ///
 /// # Errors
 /// [`PeerError`]: close the stream.
 pub fn decode_peer_frame(frame: Frame<'_>) -> Result<PeerFrame<'_>, PeerError> {
-    if frame.header.kind == kind::APPEND {
-        return raft::decode_append(&frame);
+    match frame.header.kind {
+        kind::APPEND => return raft::decode_append(&frame),
+        kind::FETCHED => return mend::decode_fetched(&frame),
+        _ => {}
     }
     let group = frame.header.group;
     let mut f = Fields::of(&frame)?;
     let read = match f.kind() {
         kind::PEER_HELLO => PeerFrame::Hello(PeerHello::read(&mut f, group)?),
         kind::PEER_HELLO_REPLY => PeerFrame::HelloReply(PeerHelloReply::read(&mut f)?),
+        kind::FETCH => PeerFrame::Mend { group, message: mend::read_fetch(&mut f)?, entries: Vec::new() },
         _ => PeerFrame::Raft { group, message: raft::read_message(&mut f)?, entries: Vec::new() },
     };
     f.finish()?;

@@ -1,7 +1,7 @@
 //! Raft messages as frames.
 
 use crate::base::bytes::ByteWriter;
-use crate::base::ids::{EntryId, GroupId, LogIndex, Term};
+use crate::base::ids::{COUNTER_MAX, EntryId, GroupId, LogIndex, Term};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::entry::{ENTRY_BYTES_MIN, Entry, EntryError, EntryHeader};
 use crate::raft::{AppendOutcome, Message};
@@ -204,11 +204,7 @@ pub(super) fn decode_append<'a>(frame: &Frame<'a>) -> Result<PeerFrame<'a>, Peer
     let prev = f.entry_id("prev")?;
     let commit = f.index("commit")?;
     let wants_reply = f.bool("wants_reply")?;
-    let entry_count = f.u32("entry_count")? as usize;
-    // Both bounds hold before room for the entries is reserved (PITFALLS 50).
-    if entry_count > APPEND_ENTRIES_MAX || entry_count * ENTRY_BYTES_MIN > frame.tail().len() {
-        return Err(f.bad("entry_count", entry_count as u64).into());
-    }
+    let entry_count = check_entry_count(&mut f, frame.tail().len())?;
     if prev.term > term {
         return Err(f.bad("prev", prev.term.0).into());
     }
@@ -217,6 +213,24 @@ pub(super) fn decode_append<'a>(frame: &Frame<'a>) -> Result<PeerFrame<'a>, Peer
     let terms = entries.iter().map(Entry::term).collect();
     let message = Message::Append { term, prev, entries: terms, commit, wants_reply };
     Ok(PeerFrame::Raft { group: frame.header.group, message, entries })
+}
+
+/// A count of entries in a frame's tail. Both bounds hold before room for the entries is reserved (PITFALLS 50).
+pub(super) fn check_entry_count(f: &mut Fields<'_>, tail_bytes: usize) -> Result<usize, ProtocolError> {
+    let entry_count = f.u32("entry_count")? as usize;
+    if entry_count > APPEND_ENTRIES_MAX || entry_count * ENTRY_BYTES_MIN > tail_bytes {
+        return Err(f.bad("entry_count", entry_count as u64));
+    }
+    Ok(entry_count)
+}
+
+/// Entries from index `first` on, of whatever terms.
+pub(super) fn decode_entries_from(
+    tail: &[u8],
+    entry_count: usize,
+    first: LogIndex,
+) -> Result<Vec<Entry>, PeerError> {
+    decode_entries(tail, entry_count, EntryId::new(Term::ZERO, first.prev()), Term(COUNTER_MAX))
 }
 
 fn decode_entries(

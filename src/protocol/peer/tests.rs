@@ -2,8 +2,8 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
 use super::{
-    APPEND_ENTRIES_MAX, KnownPeer, PeerError, PeerExpectation, PeerFrame, PeerHello, PeerHelloReply,
-    decode_peer_frame, encode_append_header, encode_message,
+    APPEND_ENTRIES_MAX, CopyState, KnownPeer, MendMessage, PeerError, PeerExpectation, PeerFrame, PeerHello,
+    PeerHelloReply, decode_peer_frame, encode_append_header, encode_mend_header, encode_message,
 };
 use crate::base::bytes::ByteWriter;
 use crate::base::ids::{
@@ -121,7 +121,69 @@ fn encode_again(read: &PeerFrame<'_>, out: &mut Vec<u8>) {
         PeerFrame::Hello(hello) => hello.encode(out),
         PeerFrame::HelloReply(reply) => reply.encode(GroupId(0), out),
         PeerFrame::Raft { group, message, .. } => encode_message(*group, message, out),
+        PeerFrame::Mend { group, message, entries } => {
+            let tail = tail_of(entries);
+            encode_mend_header(*group, message, (entries.len(), tail.len()), out);
+            out.put(&tail);
+        }
     }
+}
+
+/// An answer about indexes 8 and 9, with this tail.
+fn fetched(state: CopyState, entry_count: usize, tail: &[u8]) -> Vec<u8> {
+    let (first, last) = (LogIndex(8), LogIndex(9));
+    let mut bytes = Vec::new();
+    encode_mend_header(
+        GroupId(2),
+        &MendMessage::Fetched { first, last, state },
+        (entry_count, tail.len()),
+        &mut bytes,
+    );
+    bytes.put(tail);
+    bytes
+}
+
+#[test]
+fn questions_and_answers_about_damaged_entries_round_trip() {
+    let made = entries(8, &[3, 4]);
+    let (first, last) = (LogIndex(8), LogIndex(9));
+    let mut all = vec![(
+        fetched(CopyState::Held, 2, &tail_of(&made)),
+        MendMessage::Fetched { first, last, state: CopyState::Held },
+        made,
+    )];
+    for state in [CopyState::Damaged, CopyState::Absent, CopyState::Unsure] {
+        all.push((fetched(state, 0, b""), MendMessage::Fetched { first, last, state }, Vec::new()));
+    }
+    let mut question = Vec::new();
+    encode_mend_header(GroupId(2), &MendMessage::Fetch { first, last }, (0, 0), &mut question);
+    all.push((question, MendMessage::Fetch { first, last }, Vec::new()));
+    for (bytes, message, entries) in all {
+        assert_eq!(decode(&bytes), Ok(PeerFrame::Mend { group: GroupId(2), message, entries }));
+    }
+}
+
+#[test]
+fn pitfall_51_damaged_misplaced_and_miscounted_copies_are_errors() {
+    let made = entries(8, &[3, 4]);
+    let whole = fetched(CopyState::Held, 2, &tail_of(&made));
+    let (fixed, tail) = (whole[16..16 + 21].to_vec(), tail_of(&made));
+    assert!(decode(&raw_frame(kind::FETCHED, &fixed, &tail)).is_ok());
+    for bit in (0..tail.len() * 8).step_by(7) {
+        let mut damaged = tail.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(decode(&raw_frame(kind::FETCHED, &fixed, &damaged)).is_err(), "bit {bit}");
+    }
+    let misplaced = tail_of(&entries(9, &[3, 4]));
+    assert!(matches!(decode(&raw_frame(kind::FETCHED, &fixed, &misplaced)), Err(PeerError::Order { .. })));
+    // Counts that do not fit the range or the state; ranges that are none.
+    for (at, value) in [(17, 1), (17, 3), (16, 2), (16, 0), (16, 5), (8, 7), (0, 0)] {
+        let mut other = fixed.clone();
+        other[at] = value;
+        assert!(decode(&raw_frame(kind::FETCHED, &other, &tail)).is_err(), "{value} at {at}");
+    }
+    let backwards = [9u64.to_le_bytes(), 8u64.to_le_bytes()].concat();
+    assert!(decode(&raw_frame(kind::FETCH, &backwards, b"")).is_err());
 }
 
 proptest! {
@@ -231,7 +293,7 @@ fn pitfall_15_a_stable_index_above_the_appended_one_is_refused() {
 
 #[test]
 fn clients_frames_are_refused_by_name() {
-    for kind in [kind::PUBLISH, kind::CLIENT_HELLO, 0x20, 0x00, 0xff] {
+    for kind in [kind::PUBLISH, kind::CLIENT_HELLO, 0x28, 0x00, 0xff] {
         let bytes = raw_frame(kind, &[0; 8], b"");
         let error = decode(&bytes).unwrap_err();
         let expected = ProtocolError::UnexpectedKind { what: "a node's peer port", kind };
