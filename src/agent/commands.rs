@@ -316,6 +316,9 @@ pub enum LogEvent {
         /// Newest durable write.
         write_id: u64,
     },
+    /// The disk has no room for the next segment, or has room again. Nothing is lost: the writer goes on where it
+    /// stopped.
+    Full(bool),
 }
 
 /// What a peer needs entries for.

@@ -18,6 +18,8 @@ const COMMANDS_LIMIT: usize = 1024;
 const BYTES_LIMIT: usize = 4 << 20;
 /// Quiet time after which idle work begins.
 const IDLE_AFTER_NS: u64 = NS_PER_MS;
+/// How long to wait before asking a full disk again.
+const FULL_RETRY_NS: u64 = 100 * NS_PER_MS;
 /// Between two slices of the next segment while nothing else is to do.
 const PREPARE_EVERY_NS: u64 = 5 * NS_PER_MS;
 
@@ -30,6 +32,8 @@ struct LogWriterCounters {
     bytes_written: Counter,
     // Hard-state writes.
     hard_state_writes: Counter,
+    // Times the disk had no room for the next segment.
+    disk_full: Counter,
 }
 
 impl LogWriterCounters {
@@ -38,6 +42,7 @@ impl LogWriterCounters {
             flushes: counters.register("log_writer_flushes"),
             bytes_written: counters.register("log_writer_bytes_written"),
             hard_state_writes: counters.register("log_writer_hard_state_writes"),
+            disk_full: counters.register("log_writer_disk_full"),
         }
     }
 }
@@ -55,6 +60,12 @@ pub struct LogWriter<D: Disk> {
     /// The newest report that found its ring full; a newer one replaces it.
     unreported: Option<LogEvent>,
     hard_state_reports: Option<LogEvent>,
+    /// Whether the disk is full, while the batcher must still be told.
+    full_report: Option<LogEvent>,
+    /// The command that found the disk full; those behind it wait in the ring.
+    held: Option<LogCommand>,
+    /// While the disk is full: when it is asked again.
+    full_until_ns: Option<u64>,
     catalog_backlog: Vec<CatalogChange<D::File>>,
     next_idle_ns: Option<u64>,
     failed: bool,
@@ -81,11 +92,14 @@ impl<D: Disk> Agent for LogWriter<D> {
     }
 
     fn next_deadline_ns(&self) -> Option<u64> {
-        self.next_idle_ns
+        self.full_until_ns.or(self.next_idle_ns)
     }
 
     fn is_stalled(&self) -> bool {
-        self.unreported.is_some() || self.hard_state_reports.is_some() || !self.catalog_backlog.is_empty()
+        self.full_report.is_some()
+            || self.unreported.is_some()
+            || self.hard_state_reports.is_some()
+            || !self.catalog_backlog.is_empty()
     }
 
     fn on_close(&mut self) {
@@ -119,6 +133,9 @@ impl<D: Disk> LogWriter<D> {
             flushed,
             unreported: None,
             hard_state_reports: None,
+            full_report: None,
+            held: None,
+            full_until_ns: None,
             catalog_backlog: Vec::new(),
             next_idle_ns: Some(0),
             failed: false,
@@ -133,7 +150,10 @@ impl<D: Disk> LogWriter<D> {
 
     fn turn(&mut self, now_ns: u64) -> Result<usize, LogError> {
         let mut work = self.report_leftovers();
-        let (commands, hard_state) = self.gather()?;
+        if self.full_until_ns.is_some_and(|until_ns| now_ns < until_ns) {
+            return Ok(work);
+        }
+        let (commands, hard_state) = self.gather(now_ns)?;
         work += commands;
         if let Some((write_id, state)) = hard_state {
             self.write_hard_state(&state)?;
@@ -143,7 +163,11 @@ impl<D: Disk> LogWriter<D> {
         if commands > 0 {
             self.write()?;
             self.next_idle_ns = Some(now_ns + IDLE_AFTER_NS);
-        } else if self.next_idle_ns.is_some_and(|at| at <= now_ns) {
+        }
+        if self.held.is_some() {
+            // The watermark, and files that can be let go: that is what makes room.
+            work += self.idle(now_ns)?;
+        } else if commands == 0 && self.next_idle_ns.is_some_and(|at| at <= now_ns) {
             work += self.idle(now_ns)?;
         }
         self.hand_on_catalog();
@@ -159,11 +183,16 @@ impl<D: Disk> LogWriter<D> {
         self.store.write_hard_state(state)
     }
 
-    /// Takes what is in the ring, bounded, into one write. Of several hard states only the newest is written.
-    fn gather(&mut self) -> Result<(usize, Option<(u64, StoredHardState)>), LogError> {
+    /// Takes what is in the ring, bounded, into one write. Of several hard states only the newest is written. Stops at
+    /// a full disk, and begins there the next time.
+    fn gather(&mut self, now_ns: u64) -> Result<(usize, Option<(u64, StoredHardState)>), LogError> {
         let mut hard_state = None;
         let (mut commands, mut bytes) = (0, 0);
-        while commands < COMMANDS_LIMIT && bytes < BYTES_LIMIT {
+        if let Some(held) = self.held.take() {
+            bytes += self.carry_out(held, now_ns)?;
+            commands += 1;
+        }
+        while commands < COMMANDS_LIMIT && bytes < BYTES_LIMIT && self.held.is_none() {
             // Hard state is durable before entries behind it may be: an entry of a term that a restart does not know
             // of must never be found in the log.
             if hard_state.is_some()
@@ -174,21 +203,51 @@ impl<D: Disk> LogWriter<D> {
             let Some(command) = self.rings.from_batcher.pop() else { break };
             commands += 1;
             match command {
-                LogCommand::Append(entry) => {
-                    bytes += entry.len_bytes();
-                    self.store.append(entry)?;
-                }
-                LogCommand::TruncateFrom { first_removed, generation } => {
-                    self.store.truncate_from(first_removed, generation)?;
-                    self.generation = generation;
-                    self.written = self.written.min(first_removed.prev());
-                    self.flushed = self.flushed.min(first_removed.prev());
-                }
                 LogCommand::HardState { write_id, state } => hard_state = Some((write_id, state)),
+                command => bytes += self.carry_out(command, now_ns)?,
             }
         }
         self.counters.bytes_written.add(bytes as u64);
         Ok((commands, hard_state))
+    }
+
+    /// Appends or truncates; gives the bytes appended. Where the disk is full, the command is held instead.
+    fn carry_out(&mut self, command: LogCommand, now_ns: u64) -> Result<usize, LogError> {
+        let (done, bytes) = match &command {
+            LogCommand::Append(entry) => (self.store.append(entry.clone()), entry.len_bytes()),
+            LogCommand::TruncateFrom { first_removed, generation } => {
+                (self.truncate(*first_removed, *generation), 0)
+            }
+            LogCommand::HardState { .. } => unreachable!("hard state is gathered and written apart"),
+        };
+        match done {
+            Ok(()) => {
+                if self.full_until_ns.take().is_some() {
+                    tracing::info!("the disk has room again");
+                    self.full_report = Some(LogEvent::Full(false));
+                }
+                Ok(bytes)
+            }
+            Err(error) if error.is_retryable() => {
+                if self.full_until_ns.is_none() {
+                    self.counters.disk_full.increment();
+                    tracing::error!("{error}; this node takes no more entries until there is room again");
+                    self.full_report = Some(LogEvent::Full(true));
+                }
+                self.full_until_ns = Some(now_ns + FULL_RETRY_NS);
+                self.held = Some(command);
+                Ok(0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn truncate(&mut self, first_removed: LogIndex, generation: u64) -> Result<(), LogError> {
+        self.store.truncate_from(first_removed, generation)?;
+        self.generation = generation;
+        self.written = self.written.min(first_removed.prev());
+        self.flushed = self.flushed.min(first_removed.prev());
+        Ok(())
     }
 
     /// Makes what was gathered stable in the cluster's sense, and reports it.
@@ -219,10 +278,12 @@ impl<D: Disk> LogWriter<D> {
             return Ok(());
         }
         if self.store.has_unflushed() {
-            let flushed = self.store.flush()?;
+            self.store.flush()?;
             self.counters.flushes.increment();
-            (self.written, self.flushed) = (flushed.last, flushed.last);
         }
+        // A roll flushes too, also one that then finds the disk full.
+        let flushed = self.store.flushed_index();
+        (self.written, self.flushed) = (flushed, flushed);
         Ok(())
     }
 
@@ -260,7 +321,9 @@ impl<D: Disk> LogWriter<D> {
     fn report_leftovers(&mut self) -> usize {
         let mut work = 0;
         let progress = if self.catalog_backlog.is_empty() { Some(&mut self.unreported) } else { None };
-        for slot in [Some(&mut self.hard_state_reports), progress].into_iter().flatten() {
+        for slot in
+            [Some(&mut self.full_report), Some(&mut self.hard_state_reports), progress].into_iter().flatten()
+        {
             if let Some(event) = slot.take() {
                 match self.rings.to_batcher.push(event) {
                     Ok(()) => work += 1,

@@ -247,6 +247,11 @@ impl TestNode {
         code.unwrap_or_else(|| panic!("node {} does not end: {}", self.id, self.said()))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running node").id()
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -317,6 +322,11 @@ pub fn dead_address() -> String {
 impl TestCluster {
     /// Formats and starts so many nodes, and waits until they have a leader.
     pub fn start(nodes: u16) -> Self {
+        Self::start_on(nodes, |_| ())
+    }
+
+    /// As [`TestCluster::start`]; `prepare` is shown each data directory, empty, before it is formatted.
+    pub fn start_on(nodes: u16, mut prepare: impl FnMut(&Path)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports = free_ports(2 * usize::from(nodes));
         let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -338,6 +348,8 @@ impl TestCluster {
                 };
                 settings.log.segment_bytes = 8 << 20;
                 let config = dir.path().join(format!("node-{}.toml", own.id));
+                fs::create_dir(&data_dir).expect("a writable directory");
+                prepare(&data_dir);
                 fs::write(&config, settings.render()).expect("a writable directory");
                 run(&["format", "--config", config.to_str().expect("UTF-8")]).expect_code(0);
                 TestNode {

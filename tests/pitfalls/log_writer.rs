@@ -150,3 +150,47 @@ fn pitfall_2_entries_behind_a_hard_state_are_written_after_it_is_durable() {
     }
     assert!(found.contains(&(Term(4), LogIndex(4))) && found.contains(&(Term(0), LogIndex(1))), "{found:?}");
 }
+
+#[test]
+fn a_full_disk_stops_the_writer_where_it_is_and_it_goes_on_by_itself_when_there_is_room() {
+    let mut desk = Desk::new();
+    let used: u64 = desk.disk.files().iter().map(|path| desk.disk.bytes(path).len() as u64).sum();
+    desk.disk.set_capacity(used);
+    // Far more than the two segments that there is room for: the one in use, and the one prepared.
+    let log = large_run_after_first(9, 1);
+    for entry in &log {
+        desk.hand(LogCommand::Append(entry.clone()));
+    }
+    let mut said: Vec<LogEvent> = (0..30).flat_map(|_| desk.turn()).collect();
+    let fulls = |said: &[LogEvent]| said.iter().filter(|event| matches!(event, LogEvent::Full(_))).count();
+    assert_eq!((fulls(&said), said.contains(&LogEvent::Full(true))), (1, true), "{said:?}");
+    let last = said.iter().rev().find_map(|event| match event {
+        LogEvent::Progress { flushed, .. } => Some(flushed.0),
+        _ => None,
+    });
+    assert!(last.is_some_and(|last| last > 1 && last < 10), "what fits is durable and reported: {said:?}");
+    assert_eq!(desk.control.fatal(), None, "nobody dies");
+    // Hard state stays in order behind what waits.
+    let state = StoredHardState { term: Term(9), ..StoredHardState::default() };
+    desk.hand(LogCommand::HardState { write_id: 1, state });
+    assert_eq!((0..30).flat_map(|_| desk.turn()).count(), 0);
+
+    desk.disk.set_capacity(u64::MAX);
+    said = (0..50).flat_map(|_| desk.turn()).collect();
+    assert_eq!((fulls(&said), said.contains(&LogEvent::Full(false))), (1, true), "{said:?}");
+    assert!(
+        said.contains(&progress(0, 10)) && said.contains(&LogEvent::HardStateFlushed { write_id: 1 }),
+        "{said:?}"
+    );
+    desk.writer.on_close();
+    assert_eq!(desk.control.fatal(), None);
+    drop(desk.writer);
+    let mut seen = vec![first_entry()];
+    seen.extend(log);
+    let mut found = Vec::new();
+    LogStore::open(desk.disk.clone(), data_dir(), options(), &mut |view, _| {
+        found.push(Entry::decode(view.bytes()).unwrap());
+    })
+    .unwrap();
+    assert_eq!(found, seen);
+}

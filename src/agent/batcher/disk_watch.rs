@@ -5,6 +5,8 @@
 //! beyond the limit the node gives up leadership and does not campaign until the next report. A leader watches only
 //! while the cluster gets on without its disk, that is, while entries are committed that are not stable here. Disks
 //! that share a device hang together; then nobody could be elected, and an election would only be added to the wait.
+//!
+//! A full disk is told by the log writer, and counts like one that hangs, at once, until there is room again.
 
 use super::Batcher;
 use crate::base::clock::Clock;
@@ -19,12 +21,14 @@ pub(super) struct DiskWatch {
     /// Since when the oldest report has been owed; none: nothing is.
     owed_since_ns: Option<u64>,
     is_stalled: bool,
+    /// As the log writer said last. A full disk takes nothing, so it need not be watched for a while first.
+    pub(super) is_full: bool,
 }
 
 impl DiskWatch {
     /// Nothing is owed.
     pub(super) fn new(pulse: Pulse) -> Self {
-        Self { beats: pulse.beats(), pulse, owed_since_ns: None, is_stalled: false }
+        Self { beats: pulse.beats(), pulse, owed_since_ns: None, is_stalled: false, is_full: false }
     }
 
     /// The disk has finished a step since the last look: it is slow, and does not hang.
@@ -60,13 +64,17 @@ impl<C: Clock> Batcher<C> {
         let watch = &self.disk_watch;
         let since_ns = self.owes_report().then(|| watch.owed_since_ns.unwrap_or(self.now_ns));
         let limit_ns = self.settings.disk_stall_limit_ns;
-        let is_stalled = since_ns.is_some_and(|since_ns| self.now_ns.saturating_sub(since_ns) >= limit_ns);
+        let hangs = since_ns.is_some_and(|since_ns| self.now_ns.saturating_sub(since_ns) >= limit_ns);
+        let is_full = self.disk_watch.is_full;
+        let is_stalled = hangs || is_full;
         let was_stalled = std::mem::replace(&mut self.disk_watch.is_stalled, is_stalled);
         self.disk_watch.owed_since_ns = since_ns;
         if is_stalled == was_stalled {
             return;
         }
-        if is_stalled {
+        if is_full {
+            tracing::warn!("leading is for nodes whose disks have room");
+        } else if is_stalled {
             self.counters.disk_stalls.increment();
             tracing::warn!(
                 "the disk has taken nothing for {} ms; leading is for nodes whose disks go on",

@@ -318,6 +318,7 @@ impl<C: Clock> Batcher<C> {
                     self.raft.log_stable(generation, stable);
                     self.publish_hint();
                 }
+                LogEvent::Full(is_full) => self.disk_watch.is_full = is_full,
                 LogEvent::HardStateFlushed { write_id } => {
                     self.disk_watch.progressed(self.now_ns);
                     self.hard_state_flushed(write_id);

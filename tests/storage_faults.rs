@@ -1,0 +1,154 @@
+//! Disks that fill up and disks that fail, under real nodes. What needs rights that the machine does not give is skipped,
+//! and says so.
+
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cluster::{TestCluster, eventually, read_ack_log, run, spawn};
+
+/// File systems in memory, of a fixed size, for as long as this lives.
+#[derive(Default)]
+struct SmallDisks(Vec<PathBuf>);
+
+impl SmallDisks {
+    /// False, with the reason printed, where this machine mounts nothing for us.
+    fn mount(&mut self, dir: &Path, mebibytes: u32) -> bool {
+        let options = format!("size={mebibytes}m");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir).output();
+        let why = match mount {
+            Ok(done) if done.status.success() => {
+                self.0.push(dir.to_owned());
+                return true;
+            }
+            Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        eprintln!("skipped: no small file system can be mounted here: {why}");
+        false
+    }
+}
+
+impl Drop for SmallDisks {
+    fn drop(&mut self) {
+        for dir in &self.0 {
+            let _ = Command::new("umount").arg("-l").arg(dir).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// Takes all the room that is left in a directory's file system.
+fn fill(dir: &Path) -> PathBuf {
+    let ballast = dir.join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    let piece = vec![1; 64 << 10];
+    while std::io::Write::write_all(&mut file, &piece).is_ok() {}
+    ballast
+}
+
+fn lines(count: usize) -> Vec<u8> {
+    let line = |at| format!("{at:06} {}\n", "tercet ".repeat(140));
+    (0..count).flat_map(|at| line(at).into_bytes()).collect()
+}
+
+#[test]
+fn a_full_disk_costs_the_leader_its_leadership_and_nobody_an_event_and_it_heals_by_itself() {
+    let mut disks = SmallDisks::default();
+    let mut mounted = true;
+    let mut cluster = TestCluster::start_on(3, |dir| mounted &= disks.mount(dir, 96));
+    if !mounted {
+        return;
+    }
+    let leader = cluster.leader();
+    let ballast = fill(&cluster.nodes[leader].data_dir);
+    let (input, acks) = (cluster.path("input"), cluster.path("acks"));
+    let events = lines(30_000);
+    fs::write(&input, &events).unwrap();
+    let servers = cluster.servers();
+    let files = ["--input", input.to_str().unwrap(), "--ack-log", acks.to_str().unwrap()];
+    let publish =
+        [&["publish", "--servers", &servers, "--topic", "t", "--producer", "p"][..], &files].concat();
+    spawn(&publish).wait().expect_code(0);
+    assert_eq!(
+        read_ack_log(&acks).len(),
+        30_000,
+        "every event was acknowledged, with one full disk of three"
+    );
+    assert!(
+        cluster.nodes[leader].said().contains("no more entries until there is room"),
+        "{}",
+        cluster.nodes[leader].said()
+    );
+    let rows = cluster.status();
+    assert!(rows.iter().all(|row| row["error"].is_null()), "nobody died: {rows:?}");
+    assert_ne!(rows[leader]["role"], "leader");
+    // Still readable, as far as it came.
+    let node = cluster.server(leader);
+    let first = run(&["subscribe", "--servers", &node, "--topic", "t", "--from", "1", "--count", "100"]);
+    assert!(first.expect_code(0).stdout == lines(100));
+
+    fs::remove_file(ballast).unwrap();
+    cluster.settled();
+    for place in 0..3 {
+        assert!(cluster.read(place, "t") == events, "node {}", place + 1);
+    }
+    assert!(cluster.nodes[leader].said().contains("the disk has room again"));
+    for node in &mut cluster.nodes {
+        assert_eq!(node.stop(), Some(0));
+        run(&["log", "verify", "--data-dir", node.data_dir.to_str().unwrap()]).expect_code(0);
+    }
+}
+
+#[test]
+fn pitfall_55_a_leader_whose_fdatasync_fails_ends_with_6_and_nothing_acknowledged_is_lost() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        eprintln!("skipped: strace, which makes system calls fail, is not installed");
+        return;
+    }
+    let mut cluster = TestCluster::start(3);
+    let leader = cluster.leader();
+    let (input, acks) = (cluster.path("input"), cluster.path("acks"));
+    let events = lines(20_000);
+    fs::write(&input, &events).unwrap();
+    let servers = cluster.servers();
+    let files = ["--input", input.to_str().unwrap(), "--ack-log", acks.to_str().unwrap()];
+    let options = ["publish", "--servers", &servers, "--topic", "t", "--producer", "p", "--rate", "5000"];
+    let publisher = spawn(&[&options[..], &files].concat());
+    eventually("some acknowledgements", || (read_ack_log(&acks).len() > 2_000).then_some(()));
+    let pid = cluster.nodes[leader].pid().to_string();
+    let mut strace = Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            "inject=fdatasync:error=EIO",
+            "-o",
+            "/dev/null",
+            "-p",
+            &pid,
+        ])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let code = cluster.nodes[leader].wait_end();
+    let _ = strace.wait();
+    if code.is_none() {
+        eprintln!("skipped: strace may not attach here");
+        return;
+    }
+    assert_eq!(code, Some(6), "{}", cluster.nodes[leader].said());
+    let said = cluster.nodes[leader].said();
+    assert!(said.lines().last().unwrap().contains("group-0/seg-"), "the file is named: {said}");
+    cluster.nodes[leader].start();
+    publisher.wait().expect_code(0);
+    cluster.settled();
+    for place in 0..3 {
+        assert!(cluster.read(place, "t") == events, "node {}", place + 1);
+    }
+}
