@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use cluster::{TestCluster, eventually, run, run_with};
+use tercet::base::prng::Prng;
 use tercet::entry::EntryView;
 use tercet::log::layout::{ENTRIES_POSITION, SegmentHeader};
 use tercet::log::{LogOptions, RealDisk, verify};
@@ -259,4 +260,76 @@ fn damage_found_while_the_node_takes_part_is_mended_without_a_person() {
         (ready == 2).then_some(())
     });
     assert_whole(&mut cluster, &input);
+}
+
+#[test]
+fn damaged_heads_and_a_missing_file_are_mended_too() {
+    let (mut cluster, input) = filled();
+    let follower = (cluster.leader() + 1) % 3;
+    assert_eq!(cluster.nodes[follower].stop(), Some(0));
+    let mut files: Vec<PathBuf> =
+        places(&cluster.nodes[follower].data_dir).into_iter().map(|p| p.file).collect();
+    files.dedup();
+    assert!(files.len() >= 3, "{files:?}");
+    // The head of the first; and the one behind it is gone.
+    flip(&files[0], 40);
+    fs::remove_file(&files[1]).unwrap();
+    cluster.nodes[follower].start();
+    let said = cluster.nodes[follower].said();
+    assert!(said.contains("rebuilt from its neighbours") && said.contains("are mended"), "{said}");
+    assert_whole(&mut cluster, &input);
+}
+
+/// Rounds of random damage to one stopped node each, whose leader is killed as soon as it is back. Gives the flips.
+fn random_flips(seed: u64, flips_min: u64) -> u64 {
+    let mut prng = Prng::new(seed);
+    let (mut cluster, mut input) = filled();
+    let mut flips = 0;
+    while flips < flips_min {
+        let leader = cluster.leader();
+        let node = (leader + 1 + prng.below(2) as usize) % 3;
+        assert_eq!(cluster.nodes[node].stop(), Some(0));
+        let places = places(&cluster.nodes[node].data_dir);
+        let end = &places[places.len() - 1];
+        for _ in 0..1 + prng.below(12) {
+            // Any byte of any file that holds something, heads included.
+            let place = &places[prng.below(places.len() as u64) as usize];
+            let last = if place.file == end.file {
+                end.position + end.bytes
+            } else {
+                fs::metadata(&place.file).unwrap().len()
+            };
+            flip(&place.file, prng.below(last));
+            flips += 1;
+        }
+        cluster.nodes[node].start();
+        cluster.nodes[leader].kill();
+        let line = format!("after {flips} flips\n");
+        publish(&cluster, line.as_bytes());
+        input.extend_from_slice(line.as_bytes());
+        cluster.nodes[leader].start();
+        cluster.settled();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_whole(&mut cluster, &input);
+    flips
+}
+
+#[test]
+fn random_flips_cost_nothing_that_was_acknowledged() {
+    random_flips(1, 20);
+}
+
+/// `cargo test --release --test mending -- --ignored --nocapture`
+#[test]
+#[ignore = "takes minutes: the long form of the test above"]
+fn two_hundred_random_flips_cost_nothing_that_was_acknowledged() {
+    let mut flips = 0;
+    for seed in 100.. {
+        flips += random_flips(seed, 25);
+        println!("seed {seed}: {flips} flips so far");
+        if flips >= 200 {
+            break;
+        }
+    }
 }

@@ -12,6 +12,7 @@ use super::damage::{LostRun, open_segments, runs_in};
 use super::disk::{Disk, DiskError, DiskFile, Lock};
 use super::error::{Corruption, LogError};
 use super::hard_state::{HardStateFile, StoredHardState};
+use super::heads::Heads;
 use super::identity::Identity;
 use super::layout::{
     BLOCK_BYTES, ENTRIES_POSITION, HARD_STATE_NAME, LOCK_NAME, MEND_NAME, SegmentHeader, Slot, encode_head,
@@ -58,24 +59,32 @@ pub struct Mender<D: Disk> {
     options: LogOptions,
     cluster_id: ClusterId,
     hard_state: StoredHardState,
+    rebuilt: Vec<PathBuf>,
     live: Vec<Live<D::File>>,
     runs: Vec<LostRun>,
     _lock: Lock,
 }
 
 impl<D: Disk> Mender<D> {
-    /// Locks the directory and finds what is lost.
+    /// Locks the directory, rebuilds heads of segments that their neighbours tell, and finds what is lost.
     ///
     /// # Errors
-    /// Locked; not formatted; damage that cannot be mended entry by entry, as [`lost_runs`] says.
+    /// Locked; not formatted; damage that cannot be mended entry by entry, as [`lost_runs`](super::lost_runs) says.
     pub fn open(disk: D, data_dir: &Path, options: LogOptions) -> Result<Self, LogError> {
         let lock = disk.lock(&data_dir.join(LOCK_NAME), true)?;
         let cluster_id = Identity::read(&disk, data_dir)?.cluster_id;
         let (_, hard_state) = HardStateFile::open(&disk, &data_dir.join(HARD_STATE_NAME), false)?;
+        let rebuilt = Heads { disk: &disk, data_dir, options: &options, cluster_id }.rebuild()?;
         let live = open_segments(&disk, data_dir, &options)?;
         let runs = runs_in(&live)?;
         let data_dir = data_dir.to_owned();
-        Ok(Self { disk, data_dir, options, cluster_id, hard_state, live, runs, _lock: lock })
+        Ok(Self { disk, data_dir, options, cluster_id, hard_state, rebuilt, live, runs, _lock: lock })
+    }
+
+    /// Files whose heads were rebuilt.
+    #[must_use]
+    pub fn rebuilt(&self) -> &[PathBuf] {
+        &self.rebuilt
     }
 
     /// The hard state as stored.

@@ -30,6 +30,7 @@ mod error;
 #[cfg(feature = "faults")]
 pub mod faults;
 pub mod hard_state;
+mod heads;
 mod hot_tail;
 mod identity;
 pub mod layout;

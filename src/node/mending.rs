@@ -7,9 +7,10 @@ use crate::config::Settings;
 use crate::log::{Identity, LogError, Mender, RealDisk};
 use crate::runtime::{Listeners, MendingParts};
 
-/// Holds the directory, if what keeps it from being opened is damage to entries, and there is somebody to ask.
+/// Holds the directory, if what keeps it from being opened is damage to entries, or to heads of segments (which are
+/// rebuilt by now).
 pub(super) fn mender(settings: &Settings, error: &NodeError) -> Result<Option<Mender<RealDisk>>, NodeError> {
-    if !matches!(error, NodeError::Log(LogError::Corrupt(_))) || settings.nodes.len() < 2 {
+    if !matches!(error, NodeError::Log(LogError::Corrupt(_) | LogError::MissingSegment { .. })) {
         return Ok(None);
     }
     match Mender::open(RealDisk, &settings.data_dir, log_options(settings)?) {

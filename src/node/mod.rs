@@ -101,8 +101,17 @@ impl RunningNode {
     fn launch_mending(&mut self, error: NodeError, listeners: Listeners) -> Result<StartReport, NodeError> {
         let settings = &self.settings;
         let Some(mender) = mending::mender(settings, &error)? else { return Err(error) };
+        for file in mender.rebuilt() {
+            tracing::warn!("the head of {} was damaged, and is rebuilt from its neighbours", file.display());
+        }
         let first = mender.runs().first().map(ToString::to_string);
-        if first.is_none() || first == self.last_damage {
+        let rebuilt = mender.rebuilt().first().map(|file| file.display().to_string());
+        if first.is_none() && rebuilt.is_some() && rebuilt != self.last_damage {
+            drop((mender, listeners));
+            self.last_damage = rebuilt;
+            return self.launch();
+        }
+        if first.is_none() || first == self.last_damage || settings.nodes.len() < 2 {
             return Err(error);
         }
         let last_index = mender.last_index().0;

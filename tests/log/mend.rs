@@ -368,3 +368,90 @@ fn a_crash_at_any_step_of_a_cut_leaves_the_old_log_or_the_new_one() {
         }
     }
 }
+
+#[test]
+fn a_damaged_head_is_rebuilt_from_its_neighbours() {
+    let segments = Library::new(500).places.last().unwrap().0;
+    assert!(segments > 4);
+    for segment in 1..=segments {
+        let library = Library::new(500 + segment);
+        let path = segment_path(segment);
+        let before = library.disk.bytes(&path);
+        // Every field of the header, one after the other.
+        for byte in [0, 8, 12, 20, 32, 40, 48, 56, 64, 72, 80, 92] {
+            library.disk.flip_bit(&path, byte, 3);
+            assert!(
+                open(library.disk.clone(), dir(), library.options).is_err(),
+                "segment {segment}, byte {byte}"
+            );
+            let mender = library.mender();
+            assert_eq!((mender.rebuilt(), mender.runs()), (&[path.clone()][..], &[][..]));
+            drop(mender);
+            let after = library.disk.bytes(&path);
+            // The generation is for people, and nobody else knows it; it is 0 here.
+            assert!(before == after, "segment {segment}, byte {byte}");
+        }
+        library.assert_whole();
+    }
+}
+
+#[test]
+fn both_watermark_slots_may_be_lost_but_in_the_last_segment() {
+    let segments = Library::new(600).places.last().unwrap().0;
+    for segment in 1..=segments {
+        let library = Library::new(600 + segment);
+        let path = segment_path(segment);
+        library.disk.flip_bit(&path, 4096 + 20, 3);
+        library.disk.flip_bit(&path, 8192 + 20, 3);
+        let mended = Mender::open(library.disk.clone(), dir(), library.options);
+        if segment == segments {
+            let Err(LogError::Corrupt(damage)) = mended else {
+                panic!("nobody knows how far it was durable")
+            };
+            assert_eq!((damage.file, damage.position), (path, 4096));
+        } else {
+            assert_eq!(mended.unwrap().runs(), []);
+            library.assert_whole();
+        }
+    }
+}
+
+#[test]
+fn a_missing_segment_between_two_others_is_fetched_whole() {
+    let segments = Library::new(700).places.last().unwrap().0;
+    for segment in 1..=segments {
+        let library = Library::new(700 + segment);
+        library.disk.vanish(&segment_path(segment));
+        let mended = Mender::open(library.disk.clone(), dir(), library.options);
+        if segment == 1 || segment == segments {
+            assert!(
+                matches!(mended, Err(LogError::MissingSegment { .. } | LogError::Corrupt(_))),
+                "{segment}"
+            );
+            continue;
+        }
+        let mut mender = mended.unwrap();
+        let expected: Vec<u64> = (1..=library.log.len() as u64)
+            .filter(|at| library.places[*at as usize - 1].0 == segment)
+            .collect();
+        let run = &mender.runs()[0];
+        assert_eq!((run.first.0, run.last.0), (expected[0], expected[expected.len() - 1]));
+        let copy = library.copy_of(run);
+        mender.mend(&[copy]).unwrap();
+        drop(mender);
+        library.assert_whole();
+    }
+}
+
+#[test]
+fn a_head_that_nothing_else_tells_stays_an_error_and_nothing_is_touched() {
+    let library = Library::new(800);
+    // The head of a segment, and the entry before it that would tell its offset.
+    library.disk.flip_bit(&segment_path(3), 50, 3);
+    let last = library.places.iter().rposition(|place| place.0 == 2).unwrap() as u64 + 1;
+    library.damage(last, 20);
+    let before = library.disk.bytes(&segment_path(3));
+    let mended = Mender::open(library.disk.clone(), dir(), library.options);
+    assert!(matches!(mended, Err(LogError::Corrupt(damage)) if damage.file == segment_path(3)));
+    assert!(before == library.disk.bytes(&segment_path(3)));
+}
