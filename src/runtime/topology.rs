@@ -28,7 +28,7 @@ use crate::agent::peer_sender::PeerSender;
 use crate::agent::reader::Reader;
 use crate::agent::reception::Welcome;
 use crate::agent::ring::WakeHandle;
-use crate::agent::rings::{AgentRole, NodeRings, make_rings};
+use crate::agent::rings::{AgentRole, BatcherRings, LogWriterRings, NodeRings, ReaderRings, make_rings};
 use crate::base::ids::{LogIndex, NodeId};
 use crate::entry::Durability;
 use crate::log::{LogReader, LogStore, Mender, RealDisk, RealFile};
@@ -371,15 +371,25 @@ impl ReplicationManager {
     }
 }
 
-fn place_agents(
+/// What a node that takes part and one that mends have in common.
+struct Surroundings {
+    conductor: ConductorSettings,
+    pins: Pins,
+    welcome: Welcome,
+    listeners: Listeners,
+}
+
+/// Places every agent but those that `core` places in the batcher's stead, log writer and reader, whose rings are given
+/// back. In a shared thread, turns follow an event's way: peers and clients in, batcher, peers and clients out.
+fn place_around(
     plan: &mut Plan,
-    parts: NodeParts,
+    around: Surroundings,
     rings: NodeRings<MioStream, RealFile>,
-    control: &Control,
-    counters: &Counters,
-) -> io::Result<()> {
-    let group = parts.conductor.group;
-    // In a shared thread, turns follow an event's way: peers and clients in, batcher, peers and clients out.
+    (control, counters): (&Control, &Counters),
+    core: impl FnOnce(&mut Plan, BatcherRings),
+) -> io::Result<(LogWriterRings<RealFile>, ReaderRings<RealFile>)> {
+    let Surroundings { conductor, pins, welcome, listeners } = around;
+    let group = conductor.group;
     for receiver in rings.receivers {
         let role = AgentRole::AckReceiver(receiver.peer);
         let (net, slot) = plan.net_of(role)?;
@@ -387,38 +397,42 @@ fn place_agents(
     }
     let (net, slot) = plan.net_of(AgentRole::Dispatcher)?;
     let limits = DispatcherLimits::default();
-    let dispatcher = Dispatcher::new(net, parts.welcome.clone(), limits, rings.dispatcher, counters.clone());
+    let dispatcher = Dispatcher::new(net, welcome.clone(), limits, rings.dispatcher, counters.clone());
     plan.put(AgentRole::Dispatcher, slot, dispatcher);
-    let generation = parts.start.generation;
-    let batcher = Batcher::new(parts.batcher, parts.start, OsClock, rings.batcher, control.clone(), counters);
-    plan.put_plain(AgentRole::Batcher, batcher);
+    core(plan, rings.batcher);
     for sender in rings.senders {
         let role = AgentRole::PeerSender(sender.peer);
         let (net, slot) = plan.net_of(role)?;
         plan.put(role, slot, PeerSender::new(net, group, sender, counters));
     }
     let (net, slot) = plan.net_of(AgentRole::Delivery)?;
-    let delivery = Delivery::new(net, parts.welcome, DeliveryLimits::default(), rings.delivery, counters);
+    let delivery = Delivery::new(net, welcome, DeliveryLimits::default(), rings.delivery, counters);
     plan.put(AgentRole::Delivery, slot, delivery);
     let (net, slot) = plan.net_of(AgentRole::Conductor)?;
-    let ports = (parts.listeners.peer, parts.listeners.client);
-    let conductor =
-        Conductor::new(net, parts.conductor, ports, parts.pins, rings.conductor, control.clone(), counters)?;
+    let ports = (listeners.peer, listeners.client);
+    let conductor = Conductor::new(net, conductor, ports, pins, rings.conductor, control.clone(), counters)?;
     plan.put(AgentRole::Conductor, slot, conductor);
-    let writer = LogWriter::new(
-        parts.store,
-        parts.durability,
-        parts.flushed,
-        generation,
-        rings.log_writer,
-        control.clone(),
-        counters,
-    );
+    Ok((rings.log_writer, rings.reader))
+}
+
+fn place_agents(
+    plan: &mut Plan,
+    parts: NodeParts,
+    rings: NodeRings<MioStream, RealFile>,
+    control: &Control,
+    counters: &Counters,
+) -> io::Result<()> {
+    let NodeParts { conductor, pins, welcome, listeners, batcher, start, .. } = parts;
+    let around = Surroundings { conductor, pins, welcome, listeners };
+    let generation = start.generation;
+    let (writer, reader) = place_around(plan, around, rings, (control, counters), |plan, rings| {
+        let batcher = Batcher::new(batcher, start, OsClock, rings, control.clone(), counters);
+        plan.put_plain(AgentRole::Batcher, batcher);
+    })?;
+    let (store, durability, flushed) = (parts.store, parts.durability, parts.flushed);
+    let writer = LogWriter::new(store, durability, flushed, generation, writer, control.clone(), counters);
     plan.put_plain(AgentRole::LogWriter, writer);
-    plan.put_plain(
-        AgentRole::Reader,
-        Reader::<RealDisk>::new(LogReader::new(), rings.reader, control.clone()),
-    );
+    plan.put_plain(AgentRole::Reader, Reader::<RealDisk>::new(LogReader::new(), reader, control.clone()));
     Ok(())
 }
 
@@ -429,33 +443,13 @@ fn place_mending_agents(
     control: &Control,
     counters: &Counters,
 ) -> io::Result<()> {
-    let group = parts.conductor.group;
-    for receiver in rings.receivers {
-        let role = AgentRole::AckReceiver(receiver.peer);
-        let (net, slot) = plan.net_of(role)?;
-        plan.put(role, slot, AckReceiver::new(net, receiver, counters));
-    }
-    let (net, slot) = plan.net_of(AgentRole::Dispatcher)?;
-    let limits = DispatcherLimits::default();
-    let dispatcher = Dispatcher::new(net, parts.welcome.clone(), limits, rings.dispatcher, counters.clone());
-    plan.put(AgentRole::Dispatcher, slot, dispatcher);
-    let pins = parts.mending.pins.clone();
-    let mending = Mending::new(parts.mending, parts.mender, rings.batcher, control.clone(), counters);
-    plan.put_plain(AgentRole::Batcher, mending);
-    for sender in rings.senders {
-        let role = AgentRole::PeerSender(sender.peer);
-        let (net, slot) = plan.net_of(role)?;
-        plan.put(role, slot, PeerSender::new(net, group, sender, counters));
-    }
-    let (net, slot) = plan.net_of(AgentRole::Delivery)?;
-    let delivery = Delivery::new(net, parts.welcome, DeliveryLimits::default(), rings.delivery, counters);
-    plan.put(AgentRole::Delivery, slot, delivery);
-    let (net, slot) = plan.net_of(AgentRole::Conductor)?;
-    let ports = (parts.listeners.peer, parts.listeners.client);
-    let conductor =
-        Conductor::new(net, parts.conductor, ports, pins, rings.conductor, control.clone(), counters)?;
-    plan.put(AgentRole::Conductor, slot, conductor);
-    Ok(())
+    let MendingParts { mending, mender, conductor, welcome, listeners, .. } = parts;
+    let around = Surroundings { conductor, pins: mending.pins.clone(), welcome, listeners };
+    let place = |plan: &mut Plan, rings| {
+        let mending = Mending::new(mending, mender, rings, control.clone(), counters);
+        plan.put_plain(AgentRole::Batcher, mending);
+    };
+    place_around(plan, around, rings, (control, counters), place).map(|_| ())
 }
 
 /// Real core ids, as asked for.
