@@ -104,6 +104,35 @@ fn a_full_disk_costs_the_leader_its_leadership_and_nobody_an_event_and_it_heals_
 }
 
 #[test]
+fn when_all_disks_are_full_publishers_wait_and_go_on_as_soon_as_a_quorum_has_room() {
+    let mut disks = SmallDisks::default();
+    let mut mounted = true;
+    let mut cluster = TestCluster::start_on(3, |dir| mounted &= disks.mount(dir, 64));
+    if !mounted {
+        return;
+    }
+    let ballasts: Vec<PathBuf> = cluster.nodes.iter().map(|node| fill(&node.data_dir)).collect();
+    let events = lines(20_000);
+    let servers = cluster.servers();
+    let mut publisher = spawn(&["publish", "--servers", &servers, "--topic", "t", "--producer", "p"]);
+    publisher.feed(&events);
+    publisher.end_input();
+    for node in &cluster.nodes {
+        let is_full = || node.said().contains("no more entries until there is room").then_some(());
+        eventually("a node whose disk is full", is_full);
+    }
+    for ballast in &ballasts[..2] {
+        fs::remove_file(ballast).unwrap();
+    }
+    publisher.wait().expect_code(0);
+    fs::remove_file(&ballasts[2]).unwrap();
+    cluster.settled();
+    for place in 0..3 {
+        assert!(cluster.read(place, "t") == events, "node {}", place + 1);
+    }
+}
+
+#[test]
 fn pitfall_55_a_leader_whose_fdatasync_fails_ends_with_6_and_nothing_acknowledged_is_lost() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         eprintln!("skipped: strace, which makes system calls fail, is not installed");

@@ -56,7 +56,9 @@ impl<D: Disk> Reader<D> {
 
     /// Damage, or what the disk cannot read: this node must mend before it takes part again (PITFALLS 61).
     fn report(&self, entries: &Result<Vec<Entry>, ReadError>) {
-        if let Err(ReadError::Corrupt(damage)) = entries {
+        if let Err(ReadError::Corrupt(damage)) = entries
+            && self.control.damage().is_none()
+        {
             tracing::error!("{damage}; this node stops taking part and mends it");
             self.control.found_damage(damage.to_string());
         }

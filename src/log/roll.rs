@@ -35,8 +35,8 @@ impl<D: Disk> LogStore<D> {
     /// and flushed from now on.
     ///
     /// # Errors
-    /// The fresh segment could not be made. When the disk is full the call may be repeated, and must be before any
-    /// other.
+    /// The fresh segment could not be made. When the disk is full the call may be repeated, and must be before
+    /// anything is appended.
     ///
     /// # Panics
     /// When `first_removed` is the first entry of the log or `generation` does not grow: bugs of the caller.

@@ -93,7 +93,11 @@ impl RunningNode {
         };
         let manager = ReplicationManager::start(parts(settings, opened, listeners), Control::new())?;
         report.mode = manager.mode();
-        (self.manager, self.mending) = (Some(manager), None);
+        self.manager = Some(manager);
+        if self.mending.take().is_some() {
+            // Mending has helped: the same damage at another time is another matter.
+            self.last_damage = None;
+        }
         Ok(report)
     }
 

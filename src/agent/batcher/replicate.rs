@@ -275,8 +275,8 @@ impl<C: Clock> Batcher<C> {
                 port.fetched.clear();
                 port.fetched.extend(entries);
             }
-            // The reader has reported it: this node is about to mend.
-            Err(ReadError::Corrupt(_)) => {}
+            // The reader has reported it: this node is about to mend, and does not ask for it again before.
+            Err(ReadError::Corrupt(_)) => port.requested = Some(reply.first),
             Err(error) => self.control.fail(Fatal::Disk(format!(
                 "cannot read index {} from this node's own log for peer {}: {error}",
                 reply.first, reply.peer

@@ -409,8 +409,12 @@ impl<D: Disk> Mending<D> {
         };
         let waiting: Vec<String> =
             self.ports.iter().filter(silent).map(|port| port.rings.peer.to_string()).collect();
+        let for_whom = match waiting.join(", node ") {
+            none if none.is_empty() => "until the other nodes agree".to_owned(),
+            nodes => format!("for node {nodes}"),
+        };
         if let Some(run) = self.mender.runs().get(self.solved.len()) {
-            tracing::warn!("still damaged: {run}; waiting for node {}", waiting.join(", node "));
+            tracing::warn!("still damaged: {run}; waiting {for_whom}");
         }
     }
 
