@@ -107,7 +107,7 @@ fn a_full_disk_costs_the_leader_its_leadership_and_nobody_an_event_and_it_heals_
 fn when_all_disks_are_full_publishers_wait_and_go_on_as_soon_as_a_quorum_has_room() {
     let mut disks = SmallDisks::default();
     let mut mounted = true;
-    let mut cluster = TestCluster::start_on(3, |dir| mounted &= disks.mount(dir, 64));
+    let cluster = TestCluster::start_on(3, |dir| mounted &= disks.mount(dir, 64));
     if !mounted {
         return;
     }
