@@ -2,7 +2,7 @@
 //! it to the batcher. A broken frame ends the connection and changes nothing else.
 
 use super::Agent;
-use super::commands::{LinkClosed, PeerMessage};
+use super::commands::{LinkClosed, PeerMessage, PeerSaid};
 use super::connection::PeerStream;
 use super::rings::ReceiverRings;
 use crate::base::limits::FRAME_BYTES_MAX;
@@ -132,14 +132,15 @@ impl<N: Net> AckReceiver<N> {
             }
             let split = split_frame(connection.inbox.unread()).map_err(|error| error.to_string())?;
             let Some((frame, consumed)) = split else { break };
-            let heard = match decode_peer_frame(frame).map_err(|error| error.to_string())? {
-                PeerFrame::Raft { message, entries, .. } => PeerMessage::Raft { message, entries },
-                PeerFrame::Mend { message, entries, .. } => PeerMessage::Mend { message, entries },
+            let said = match decode_peer_frame(frame).map_err(|error| error.to_string())? {
+                PeerFrame::Raft { message, entries, .. } => PeerSaid::Raft { message, entries },
+                PeerFrame::Mend { message, entries, .. } => PeerSaid::Mend { message, entries },
                 PeerFrame::Hello(_) | PeerFrame::HelloReply(_) => {
                     return Err("a handshake frame after the handshake".to_owned());
                 }
             };
             self.counters.frames_received.increment();
+            let heard = PeerMessage { incarnation: self.stream.incarnation, said };
             if let Err(back) = self.rings.to_batcher.push(heard) {
                 self.held = Some(back);
             }

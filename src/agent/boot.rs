@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use super::batcher::BatcherStart;
+use super::batcher::{BatcherStart, Configurations};
 use crate::base::ids::{LogIndex, Offset};
 use crate::entry::{Configuration, Entry, EntryKind, EntryView};
 use crate::log::{Disk, Identity, LogError, LogOptions, LogStore, Pulse, Recovered};
-use crate::raft::{HardState, Membership, Restored};
+use crate::raft::{HardState, Restored};
 use crate::stream::Producers;
 
 /// An opened data directory.
@@ -39,7 +39,7 @@ pub enum BootError {
 /// Gathers what the state machine needs while recovery shows every entry once, in order.
 struct Rebuild {
     producers: Producers,
-    configuration: Option<Configuration>,
+    configurations: Option<Configurations>,
     applied_index: LogIndex,
     applied_chain: u64,
     applied_next_offset: Offset,
@@ -51,7 +51,7 @@ impl Rebuild {
     fn new() -> Self {
         Self {
             producers: Producers::new(),
-            configuration: None,
+            configurations: None,
             applied_index: LogIndex::ZERO,
             applied_chain: 0,
             applied_next_offset: Offset(1),
@@ -65,7 +65,7 @@ impl Rebuild {
         let header = entry.header();
         if header.kind == EntryKind::Configuration {
             match entry.configuration() {
-                Ok(configuration) => self.configuration = Some(configuration),
+                Ok(configuration) => self.configure(header.index, configuration, commit_hint),
                 Err(error) => self.fail(format!("the configuration at {}: {error}", header.id())),
             }
         }
@@ -82,6 +82,17 @@ impl Rebuild {
         self.applied_index = header.index;
         self.applied_chain = entry.chain();
         self.applied_next_offset = header.next_offset();
+    }
+
+    /// A configuration stands at `index`. Also the place to begin from one that is older than the log that is left.
+    fn configure(&mut self, index: LogIndex, configuration: Configuration, commit_hint: LogIndex) {
+        match &mut self.configurations {
+            None => self.configurations = Some(Configurations::new(index, configuration)),
+            Some(configurations) => {
+                configurations.push(index, configuration);
+                configurations.committed(commit_hint);
+            }
+        }
     }
 
     fn fail(&mut self, what: String) {
@@ -102,8 +113,8 @@ pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Bo
     if let Some(failure) = rebuild.failure {
         return Err(unusable(&failure));
     }
-    let configuration = rebuild
-        .configuration
+    let configurations = rebuild
+        .configurations
         .take()
         .ok_or_else(|| unusable("the log does not begin with a configuration"))?;
     if recovered.hard_state.term < recovered.last.term {
@@ -119,14 +130,15 @@ pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Bo
     }
     let cut = recovered.report.cut.as_ref().map(ToString::to_string);
     let identity = recovered.identity;
-    let start = start_of(recovered, rebuild, configuration, store.pulse()).map_err(|what| unusable(&what))?;
+    let start =
+        start_of(recovered, rebuild, configurations, store.pulse()).map_err(|what| unusable(&what))?;
     Ok(Booted { identity, store, start, cut })
 }
 
 fn start_of(
     recovered: Recovered,
     rebuild: Rebuild,
-    configuration: Configuration,
+    configurations: Configurations,
     pulse: Pulse,
 ) -> Result<BatcherStart, String> {
     let hard_state = HardState {
@@ -134,18 +146,18 @@ fn start_of(
         voted_for: recovered.hard_state.voted_for,
         claimed_tail: recovered.claimed_tail,
     };
-    let voters = configuration.voters.iter().map(|member| member.node_id).collect();
-    let learners = configuration.learners.iter().map(|member| member.node_id).collect();
-    let membership =
-        Membership::new(voters, learners).map_err(|error| format!("the configuration: {error}"))?;
+    let Identity { node_id, incarnation, .. } = recovered.identity;
+    let memberships = configurations
+        .memberships(node_id, incarnation)
+        .map_err(|error| format!("the configuration: {error}"))?;
     Ok(BatcherStart {
         restored: Restored {
             hard_state,
-            membership,
+            memberships,
             log: recovered.runs,
             commit_hint: recovered.commit_hint,
         },
-        configuration,
+        configurations,
         hard_state: recovered.hard_state,
         producers: rebuild.producers,
         applied_index: rebuild.applied_index,

@@ -1,10 +1,11 @@
 //! What crosses the rings. One place, so that the conversation between agents can be read at a glance.
 
 use crate::base::ids::{EntryId, Epoch, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term};
-use crate::entry::Entry;
+use crate::entry::{Entry, Member};
 use crate::log::{ReadError, StoredHardState};
 use crate::protocol::client::{
-    AckRun, PublishErrorCode, Purpose, RequestErrorCode, StatusReply, TransferCode,
+    AckRun, ChangeCode, LeaderMembers, MemberChange, PublishErrorCode, Purpose, RequestErrorCode,
+    StatusReply, TransferCode,
 };
 use crate::protocol::peer::MendMessage;
 use crate::raft::Message;
@@ -39,6 +40,8 @@ pub struct NewPeer<S> {
     pub stream: S,
     /// Bytes that came after the handshake.
     pub leftover: Vec<u8>,
+    /// The formatting of the peer's disk, as it said in the handshake.
+    pub incarnation: Incarnation,
 }
 
 /// Sender or ack receiver to conductor.
@@ -64,6 +67,8 @@ pub struct PinRequest {
 pub enum ConductorRequest {
     /// First contact: may this peer be pinned?
     Pin(PinRequest),
+    /// A peer was refused, since another formatting of its disk counts.
+    Refused(PinRequest),
     /// The process of a peer is gone: both streams were closed and another dial was refused. Told once for each loss.
     Gone(NodeId),
 }
@@ -80,6 +85,8 @@ pub enum ConductorNotice {
         /// Whether it is the pinned one.
         accepted: bool,
     },
+    /// Who belongs to the cluster from now on, voters and learners, and as which formatting of its disk.
+    Members(Vec<Member>),
 }
 
 /// One publish frame on its way to the batcher. The buffer goes back by [`BatcherReply::Recycle`].
@@ -133,6 +140,22 @@ pub enum BatcherRequest {
         request_id: u64,
         /// Who is to lead.
         to: NodeId,
+    },
+    /// Who belongs to the cluster?
+    Members {
+        /// Whom to answer.
+        connection: ConnectionId,
+        /// Echoed in the answer.
+        request_id: u64,
+    },
+    /// Change what a member is.
+    ChangeMember {
+        /// Whom to answer.
+        connection: ConnectionId,
+        /// Echoed in the answer.
+        request_id: u64,
+        /// What is to be done.
+        change: MemberChange,
     },
 }
 
@@ -207,6 +230,24 @@ pub enum BatcherReply {
         /// What became of it.
         outcome: TransferCode,
     },
+    /// The members, without addresses; `None`: this node does not lead.
+    Members {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// Echo.
+        request_id: u64,
+        /// What this leader knows.
+        members: Option<Box<LeaderMembers<'static>>>,
+    },
+    /// What became of a change of a member; where this node does not lead, the dispatcher says who does.
+    MemberChanged {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// Echo.
+        request_id: u64,
+        /// What became of it.
+        outcome: ChangeCode,
+    },
     /// This node does not lead (any more); what was in flight on this connection is unknown: send it again.
     NotLeader {
         /// Whom to tell.
@@ -252,17 +293,28 @@ pub enum SenderCommand {
         /// The entries of an answer.
         entries: Vec<Entry>,
     },
+    /// Close the stream: who is at its other end does not belong to the cluster any more.
+    HangUp,
 }
 
 /// Sender to batcher: the outbound stream to that peer came up or went down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkState {
-    /// Now connected.
-    pub connected: bool,
+    /// Now connected, to the node whose disk was formatted so.
+    pub connected: Option<Incarnation>,
 }
 
-/// Ack receiver to batcher: one message of the peer, entries verified.
-pub enum PeerMessage {
+/// Ack receiver to batcher: one message of the peer, entries verified, with what the peer said in the handshake of the
+/// stream that it came on: the batcher decides whether it counts.
+pub struct PeerMessage {
+    /// The formatting of the peer's disk.
+    pub incarnation: Incarnation,
+    /// What it said.
+    pub said: PeerSaid,
+}
+
+/// What a peer says.
+pub enum PeerSaid {
     /// For the core.
     Raft {
         /// The message.

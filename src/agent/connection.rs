@@ -4,6 +4,7 @@
 use std::io;
 
 use super::commands::NewPeer;
+use crate::base::ids::Incarnation;
 use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::entry::Entry;
 use crate::net::{InBuffer, OutQueue, ReadUntil};
@@ -130,6 +131,8 @@ pub(super) struct PeerStream<N: Net> {
     pub(super) connection: Option<Connection<N::Stream>>,
     /// The conductor must still be told that it is gone.
     pub(super) is_lost: bool,
+    /// The formatting of the peer's disk, as the peer said when the last stream began; zero before the first.
+    pub(super) incarnation: Incarnation,
 }
 
 impl<N: Net> PeerStream<N> {
@@ -137,12 +140,13 @@ impl<N: Net> PeerStream<N> {
 
     /// No stream yet. `inbox_bytes`: usual and largest size of its inbox.
     pub(super) const fn new(net: N, inbox_bytes: (usize, usize)) -> Self {
-        Self { net, inbox_bytes, connection: None, is_lost: false }
+        Self { net, inbox_bytes, connection: None, is_lost: false, incarnation: Incarnation(0) }
     }
 
     /// Puts a new stream in the place of the old one. False: it could not be registered and is gone.
     pub(super) fn replace(&mut self, new: NewPeer<N::Stream>) -> bool {
         self.close();
+        self.incarnation = new.incarnation;
         let mut stream = new.stream;
         self.is_lost = self.net.register(&mut stream, Self::TOKEN).is_err();
         if self.is_lost {

@@ -16,9 +16,9 @@ use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::entry::{Durability, parse_event, validate_producer_name};
 use crate::metrics::{Counter, Counters};
 use crate::protocol::client::{
-    AckRun, COUNTERS_MAX, ClientMessage, CommitAnswer, Counter as CounterValue, GoodbyeReason, List,
-    ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode, Purpose, RequestErrorCode,
-    ServerMessage, StatusReply, TransferCode, TransferOutcome,
+    AckRun, COUNTERS_MAX, ChangeOutcome, ClientMessage, CommitAnswer, Counter as CounterValue, GoodbyeReason,
+    LeaderMembers, List, MemberRow, MembersAnswer, ProducerOpened, Publish, PublishAck, PublishError,
+    PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply, TransferCode, TransferOutcome,
 };
 use crate::protocol::frame::split_frame;
 
@@ -266,6 +266,16 @@ impl<N: Net> Dispatcher<N> {
             BatcherReply::Transferred { connection, request_id, outcome } => {
                 self.send_transferred(connection, request_id, outcome);
             }
+            BatcherReply::Members { connection, request_id, members } => {
+                self.send_members(connection, request_id, members);
+            }
+            BatcherReply::MemberChanged { connection, request_id, outcome } => {
+                let (term, leader_id) = (self.reception.term(), self.reception.other_leader());
+                let address = self.reception.address_of(leader_id).to_owned();
+                let elsewhere = ChangeOutcome::NotLeader { term, leader_id, address: &address };
+                let outcome = ChangeOutcome::of(outcome, elsewhere);
+                self.send(connection, &ServerMessage::ChangeMemberReply { request_id, outcome });
+            }
             BatcherReply::NotLeader { connection } => {
                 if let Some(client) = self.client(connection) {
                     // Nothing of what it sent will be answered from here any more.
@@ -297,6 +307,29 @@ impl<N: Net> Dispatcher<N> {
             TransferCode::InProgress => TransferOutcome::InProgress,
         };
         self.send(connection, &ServerMessage::TransferReply { request_id, outcome });
+    }
+
+    /// Adds the addresses, which only the settings file knows.
+    fn send_members(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        members: Option<Box<LeaderMembers<'static>>>,
+    ) {
+        let (term, leader_id) = (self.reception.term(), self.reception.other_leader());
+        let address_of = |node| self.reception.address_of(node).to_owned();
+        let rows = members.iter().flat_map(|members| &members.rows);
+        let addresses: Vec<String> = rows.map(|row| address_of(Some(row.node_id))).collect();
+        let address = address_of(leader_id);
+        let answer = match members {
+            None => MembersAnswer::NotLeader { term, leader_id, address: &address },
+            Some(members) => {
+                let rows = members.rows.iter().zip(&addresses);
+                let rows = rows.map(|(row, address)| MemberRow { address, ..*row }).collect();
+                MembersAnswer::Members(LeaderMembers { rows, ..*members })
+            }
+        };
+        self.send(connection, &ServerMessage::Members { request_id, answer: Box::new(answer) });
     }
 
     fn spread_news(&mut self, term: Term, leader: Option<NodeId>) {
@@ -481,6 +514,13 @@ impl<N: Net> Dispatcher<N> {
             }
             ClientMessage::TransferLeadership { request_id, to } if !publisher => {
                 Handled::Request(BatcherRequest::Transfer { connection, request_id: *request_id, to: *to })
+            }
+            ClientMessage::ListMembers { request_id } if !publisher => {
+                Handled::Request(BatcherRequest::Members { connection, request_id: *request_id })
+            }
+            ClientMessage::ChangeMember { request_id, change } if !publisher => {
+                let (request_id, change) = (*request_id, *change);
+                Handled::Request(BatcherRequest::ChangeMember { connection, request_id, change })
             }
             ClientMessage::OpenProducer { request_id, name } if publisher => {
                 if validate_producer_name(name).is_err() {

@@ -95,7 +95,8 @@ impl<N: Net> PeerSender<N> {
         while let Some(mut new) = self.rings.from_conductor.pop() {
             work += 1;
             new.stream.limit_patience(PATIENCE);
-            let connected = self.stream.replace(new);
+            let incarnation = new.incarnation;
+            let connected = self.stream.replace(new).then_some(incarnation);
             self.unreported = Some(LinkState { connected });
         }
         work
@@ -103,7 +104,7 @@ impl<N: Net> PeerSender<N> {
 
     fn lose_stream(&mut self) {
         self.stream.lose();
-        self.unreported = Some(LinkState { connected: false });
+        self.unreported = Some(LinkState { connected: None });
     }
 
     /// Nothing is ever said on this stream by the peer; bytes or an end mean that it is over.
@@ -132,6 +133,7 @@ impl<N: Net> PeerSender<N> {
             let Some(command) = self.rings.from_batcher.pop() else { break };
             work += 1;
             match &mut self.stream.connection {
+                Some(_) if matches!(command, SenderCommand::HangUp) => self.lose_stream(),
                 Some(connection) => {
                     self.counters.frames_sent.increment();
                     queue(connection, self.group, command);
@@ -160,13 +162,13 @@ impl<N: Net> PeerSender<N> {
         let mut work = 0;
         if let Some(state) = self.unreported.take() {
             // Down before up: the core must see every interruption, or it would trust lost messages.
-            if state.connected && self.reported_connected {
-                let _ = self.rings.to_batcher.push(LinkState { connected: false });
+            if state.connected.is_some() && self.reported_connected {
+                let _ = self.rings.to_batcher.push(LinkState { connected: None });
             }
             if self.rings.to_batcher.push(state).is_err() {
                 self.unreported = Some(state);
             } else {
-                self.reported_connected = state.connected;
+                self.reported_connected = state.connected.is_some();
                 work += 1;
             }
         }
@@ -181,6 +183,8 @@ impl<N: Net> PeerSender<N> {
 
 fn queue<S: NetStream>(connection: &mut Connection<S>, group: GroupId, command: SenderCommand) {
     match command {
+        // Carried out where the command was taken.
+        SenderCommand::HangUp => {}
         SenderCommand::Message(message) => {
             connection.outbox.push_with(|out| encode_message(group, &message, out));
         }

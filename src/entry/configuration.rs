@@ -131,6 +131,36 @@ impl Configuration {
         Ok(())
     }
 
+    /// Voters, then learners.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.voters.iter().chain(&self.learners)
+    }
+
+    /// The member of that id, voter or learner.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members().find(|member| member.node_id == node)
+    }
+
+    /// Whether that node votes.
+    #[must_use]
+    pub fn is_voter(&self, node: NodeId) -> bool {
+        self.voters.iter().any(|voter| voter.node_id == node)
+    }
+
+    /// The same cluster with `member` as a voter, or as a learner, whatever it was.
+    #[must_use]
+    pub fn with_member(&self, member: Member, is_voter: bool) -> Self {
+        let mut changed = self.clone();
+        for members in [&mut changed.voters, &mut changed.learners] {
+            members.retain(|known| known.node_id != member.node_id);
+        }
+        let members = if is_voter { &mut changed.voters } else { &mut changed.learners };
+        members.push(member);
+        members.sort_unstable();
+        changed
+    }
+
     /// Size of the encoded body.
     pub(super) fn body_bytes(&self) -> usize {
         FIXED_BYTES + MEMBER_BYTES * (self.voters.len() + self.learners.len()) + self.cluster_name.len()

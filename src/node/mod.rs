@@ -209,6 +209,7 @@ fn conductor(
         durability: configuration.durability,
         cluster_version: configuration.cluster_version,
         peers: others.map(|node| (node.id, node.peer)).collect(),
+        members: configuration.members().copied().collect(),
         connections_limit: settings.limits.connections_max as usize,
         handshakes_limit: ConductorSettings::HANDSHAKES_LIMIT,
         handshake_timeout_ns: ConductorSettings::HANDSHAKE_TIMEOUT_NS,
@@ -234,7 +235,7 @@ fn seed(identity: &Identity) -> u64 {
 fn parts(settings: &Settings, opened: Booted<RealDisk>, listeners: Listeners) -> NodeParts {
     let incarnation = opened.identity.incarnation;
     let seed = seed(&opened.identity);
-    let configuration = &opened.start.configuration;
+    let configuration = opened.start.configurations.newest();
     let conductor = conductor(settings, &opened.identity, configuration, seed);
     let welcome = welcome(settings, &opened.identity, configuration);
     let batcher = BatcherSettings {

@@ -23,7 +23,7 @@ pub(super) fn open(settings: &Settings) -> Result<Booted<RealDisk>, NodeError> {
         }
         error => error.into(),
     })?;
-    check_configuration(settings, &booted.start.configuration)?;
+    check_configuration(settings, booted.start.configurations.newest())?;
     Ok(booted)
 }
 

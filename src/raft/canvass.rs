@@ -66,8 +66,12 @@ impl Raft {
         self.timers.set(TimerKind::Election);
         let refused = self.refused_for_leader.take();
         if !self.disk_stalled && self.claimed_tail().is_none() {
-            let rivals =
-                self.membership.voters().iter().filter(|&&voter| voter != peer && voter < self.config.id);
+            let rivals = self
+                .memberships
+                .newest()
+                .voters()
+                .iter()
+                .filter(|&&voter| voter != peer && voter < self.config.id);
             self.begin_canvass(rivals.count() as u8 * STAGGER_ROUNDS);
         }
         // Who learnt of the loss a moment earlier has asked already, and need not ask again.
@@ -154,8 +158,8 @@ impl Raft {
             self.role = Role::PreCandidate;
         }
         let ask = Message::PreVote { term: self.term().next(), last: self.last_id() };
-        for at in 0..self.membership.voters().len() {
-            let peer = self.membership.voters()[at];
+        for at in 0..self.memberships.newest().voters().len() {
+            let peer = self.memberships.newest().voters()[at];
             if peer != self.config.id && !self.tally.granted.contains(&peer) {
                 self.send(peer, ask.clone());
             }

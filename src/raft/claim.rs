@@ -34,7 +34,7 @@ pub(super) struct ClaimReplies {
 impl Raft {
     pub(super) fn ask_about_claim(&mut self, claimed: EntryId) {
         let term = self.term().max(claimed.term.next());
-        self.send_voters(&Message::ClaimQuery { term, claimed });
+        self.send_members(&Message::ClaimQuery { term, claimed });
     }
 
     /// How far this node answers for.
@@ -43,7 +43,7 @@ impl Raft {
     }
 
     pub(super) fn on_claim_query(&mut self, from: NodeId, term: Term, claimed: EntryId) {
-        if !self.is_voter() || !self.membership.is_voter(from) {
+        if self.is_denied() {
             return;
         }
         let reach = self.reach();
@@ -62,15 +62,15 @@ impl Raft {
             self.adopt_term(term);
         }
         let Some(claimed) = self.claimed_tail() else { return };
-        if term <= claimed.term || !self.membership.is_voter(from) {
+        if term <= claimed.term {
             return;
         }
+        let needed = self.claim_answers_needed();
         let replies = &mut self.claim_replies.reach;
         match replies.iter_mut().find(|(node, _)| *node == from) {
             Some((_, known)) => *known = reach,
             None => replies.push((from, reach)),
         }
-        let needed = blocking_others(self.membership.voters().len());
         if replies.len() < needed {
             return;
         }
@@ -80,6 +80,16 @@ impl Raft {
             self.put_claim(None);
         } else if furthest < claimed {
             self.put_claim(Some(furthest));
+        }
+    }
+
+    /// Answers after which the claim is settled. While there are learners, every other member must have spoken: the log
+    /// behind this node's end may hold their promotion, and what was committed with their help.
+    fn claim_answers_needed(&self) -> usize {
+        let membership = self.memberships.newest();
+        match membership.learners().len() {
+            0 => blocking_others(membership.voters().len()),
+            learners => membership.voters().len() + learners - 1,
         }
     }
 

@@ -39,7 +39,7 @@ impl Raft {
         }
         if let Some(claimed) = self.claimed_tail() {
             self.ask_about_claim(claimed);
-        } else if self.membership.quorum() == 1 {
+        } else if self.memberships.newest().quorum() == 1 {
             self.campaign();
         } else {
             self.begin_canvass(0);
@@ -77,7 +77,8 @@ impl Raft {
     }
 
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
-        if !self.is_voter() || !self.membership.is_voter(from) {
+        // Not by this node's membership: the one that asks counts by its own, which may be newer (PITFALLS 33).
+        if self.is_denied() {
             return;
         }
         let own = self.term();
@@ -106,14 +107,14 @@ impl Raft {
         }
         if self.role == Role::PreCandidate && term == self.term().next() {
             self.note_vote(from);
-            if self.tally.granted.len() + 1 >= self.membership.quorum() {
+            if self.tally.granted.len() + 1 >= self.memberships.newest().quorum() {
                 self.campaign();
             }
         }
     }
 
     pub(super) fn on_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
-        if !self.is_voter() || !self.membership.is_voter(from) {
+        if self.is_denied() {
             return;
         }
         if term > self.term() {
@@ -148,13 +149,13 @@ impl Raft {
         if !self.hard.has_flushed(self.tally.own_version) || !self.hard.is_durable() {
             return;
         }
-        if self.tally.granted.len() + 1 >= self.membership.quorum() {
+        if self.tally.granted.len() + 1 >= self.memberships.newest().quorum() {
             self.become_leader();
         }
     }
 
     fn note_vote(&mut self, from: NodeId) {
-        if self.membership.is_voter(from) && !self.tally.granted.contains(&from) {
+        if self.memberships.newest().is_voter(from) && !self.tally.granted.contains(&from) {
             self.tally.granted.push(from);
         }
     }

@@ -30,11 +30,9 @@ pub(super) struct Verified {
 }
 
 impl Raft {
-    /// Word from `from` as leader of `term`. False where that term is over; the sender is told.
+    /// Word from `from` as leader of `term`, voter or not by this node's membership, which may be older than that leader's.
+    /// False where that term is over; the sender is told.
     fn hear_leader(&mut self, from: NodeId, term: Term) -> bool {
-        if !self.membership.is_voter(from) {
-            return false;
-        }
         if term < self.term() {
             // Round 0 acknowledges nothing, also where `from` leads again in the newer term by now.
             let (round, none) = (0, LogIndex::ZERO);
@@ -145,6 +143,7 @@ impl Raft {
         );
         self.log.truncate_from(first_removed);
         self.stable = self.stable.min(first_removed.prev());
+        self.take_membership_back(first_removed);
         self.generation += 1;
         self.log_ops.push(LogOp::TruncateFrom { first_removed, generation: self.generation });
     }

@@ -42,7 +42,8 @@ impl Raft {
         let id = self.config.id;
         let next = self.log.last_index().next();
         let peers: Vec<Progress> = self
-            .membership
+            .memberships
+            .newest()
             .members()
             .filter(|&peer| peer != id)
             .map(|peer| Progress::new(peer, next))
@@ -54,7 +55,7 @@ impl Raft {
         self.leader = Some(id);
         self.timers.cancel(TimerKind::Election);
         self.timers.cancel(TimerKind::LeaderQuiet);
-        if self.membership.voters().len() > 1 {
+        if self.memberships.newest().voters().len() > 1 {
             self.timers.set(TimerKind::CheckQuorum);
         }
         let alone = peers.is_empty();
@@ -99,9 +100,10 @@ impl Raft {
             peer.silent_checks = if heard { 0 } else { peer.silent_checks.saturating_add(1) };
             // Heard in the last step but this many: at most a timeout ago.
             let recent = peer.silent_checks < TimerKind::CHECKS_PER_TIMEOUT - 1;
-            present += usize::from(recent && self.membership.is_voter(peer.peer()));
+            present += usize::from(recent && self.memberships.newest().is_voter(peer.peer()));
         }
-        if present + 1 >= self.membership.quorum() {
+        let own = usize::from(self.is_voter());
+        if present + own >= self.memberships.newest().quorum() {
             self.timers.set(TimerKind::CheckQuorum);
         } else {
             self.become_passive();
@@ -174,7 +176,7 @@ impl Raft {
     pub(super) fn count_commit(&mut self) {
         let Some(leading) = &self.leading else { return };
         let mut stable = Values::new();
-        for &voter in self.membership.voters() {
+        for &voter in self.memberships.newest().voters() {
             let of_peer = leading.peers.iter().find(|peer| peer.peer() == voter).map(Progress::stable);
             stable.push(of_peer.unwrap_or(self.stable).get());
         }
@@ -182,6 +184,7 @@ impl Raft {
         if reached > self.commit && self.log.term_at(reached) == Some(self.term()) {
             self.commit_to(reached);
             self.reads_may_begin();
+            self.leave_if_removed();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Who votes and who only receives.
 
-use crate::base::ids::NodeId;
+use crate::base::ids::{LogIndex, NodeId};
 use crate::base::limits::NODES_MAX;
 use crate::raft::quorum::majority;
 use thiserror::Error;
@@ -24,6 +24,8 @@ pub enum MembershipError {
 pub struct Membership {
     voters: Vec<NodeId>,
     learners: Vec<NodeId>,
+    /// The node of this id is another than the one that is meant; see [`Membership::denying`].
+    denied: Option<NodeId>,
 }
 
 impl Membership {
@@ -45,7 +47,20 @@ impl Membership {
         if let Some(pair) = all.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(MembershipError::Twice(pair[0]));
         }
-        Ok(Self { voters, learners })
+        Ok(Self { voters, learners, denied: None })
+    }
+
+    /// The same members, as seen by a node that is not the `node` which is meant: the configuration names another
+    /// formatting of its disk. It counts among the voters of others, but knows that it is none.
+    #[must_use]
+    pub fn denying(self, node: NodeId) -> Self {
+        Self { denied: Some(node), ..self }
+    }
+
+    /// Whether the node of this id is another than the one that is meant.
+    #[must_use]
+    pub fn denies(&self, node: NodeId) -> bool {
+        self.denied == Some(node)
     }
 
     /// Those who vote, sorted.
@@ -63,13 +78,21 @@ impl Membership {
     /// Whether `node` votes.
     #[must_use]
     pub fn is_voter(&self, node: NodeId) -> bool {
-        self.voters.contains(&node)
+        self.voters.contains(&node) && !self.denies(node)
     }
 
     /// Whether `node` is a voter or a learner.
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
-        self.is_voter(node) || self.learners.contains(&node)
+        self.voters.contains(&node) || self.learners.contains(&node)
+    }
+
+    /// How many voters are only in one of the two.
+    #[must_use]
+    pub fn voters_changed(&self, other: &Self) -> usize {
+        let missing =
+            |one: &Self, from: &Self| one.voters.iter().filter(|&v| !from.voters.contains(v)).count();
+        missing(self, other) + missing(other, self)
     }
 
     /// Votes needed.
@@ -84,10 +107,81 @@ impl Membership {
     }
 }
 
+/// The membership in force, and those that a truncation could bring back.
+///
+/// Never empty; ascending by index. All but the first may be uncommitted. The index is that of the configuration entry;
+/// zero where there is none (tests).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MembershipLog {
+    older: Vec<(LogIndex, Membership)>,
+    index: LogIndex,
+    newest: Membership,
+}
+
+impl From<Membership> for MembershipLog {
+    fn from(membership: Membership) -> Self {
+        Self::new(LogIndex::ZERO, membership)
+    }
+}
+
+impl MembershipLog {
+    /// One that stands from `index` on.
+    #[must_use]
+    pub const fn new(index: LogIndex, membership: Membership) -> Self {
+        Self { older: Vec::new(), index, newest: membership }
+    }
+
+    /// Another one stands from `index` on.
+    ///
+    /// # Panics
+    /// Where that is not after the last one.
+    pub fn push(&mut self, index: LogIndex, membership: Membership) {
+        assert!(index > self.index, "configurations follow each other: {index} after {}", self.index);
+        let older = std::mem::replace(&mut self.newest, membership);
+        self.older.push((self.index, older));
+        self.index = index;
+    }
+
+    /// Entries from `first_removed` on are gone. True where that brings an older one back.
+    pub fn truncate_from(&mut self, first_removed: LogIndex) -> bool {
+        let before = self.index;
+        while self.index >= first_removed
+            && let Some((index, membership)) = self.older.pop()
+        {
+            (self.index, self.newest) = (index, membership);
+        }
+        self.index != before
+    }
+
+    /// Everything up to `commit` stays for good: what came before the last of them is forgotten.
+    pub fn committed(&mut self, commit: LogIndex) {
+        if self.older.is_empty() {
+            return;
+        }
+        if self.index <= commit {
+            self.older.clear();
+        } else if let Some(last) = self.older.iter().rposition(|(index, _)| *index <= commit) {
+            self.older.drain(..last);
+        }
+    }
+
+    /// The one in force.
+    #[must_use]
+    pub const fn newest(&self) -> &Membership {
+        &self.newest
+    }
+
+    /// The entry that it stands in.
+    #[must_use]
+    pub const fn index(&self) -> LogIndex {
+        self.index
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Membership, MembershipError};
-    use crate::base::ids::NodeId;
+    use super::{Membership, MembershipError, MembershipLog};
+    use crate::base::ids::{LogIndex, NodeId};
 
     fn nodes(ids: &[u16]) -> Vec<NodeId> {
         ids.iter().copied().map(NodeId).collect()
@@ -106,5 +200,35 @@ mod tests {
             Membership::new(nodes(&[1, 2, 3, 4, 5]), nodes(&[6, 7, 8])),
             Err(MembershipError::TooMany)
         );
+    }
+
+    #[test]
+    fn a_truncation_brings_back_what_stood_before_and_a_commit_forgets_it() {
+        let of = |voters: &[u16]| Membership::new(nodes(voters), vec![]).unwrap();
+        let mut log = MembershipLog::new(LogIndex(1), of(&[1, 2, 3]));
+        log.push(LogIndex(5), of(&[1, 2]));
+        log.push(LogIndex(9), of(&[1, 2, 4]));
+        let whole = log.clone();
+        assert!(!log.truncate_from(LogIndex(10)));
+        assert!(log.truncate_from(LogIndex(6)));
+        assert_eq!((log.index(), log.newest()), (LogIndex(5), &of(&[1, 2])));
+        assert!(log.truncate_from(LogIndex(2)));
+        assert_eq!((log.index(), log.newest()), (LogIndex(1), &of(&[1, 2, 3])));
+        // Between the two nothing before the committed one can come back.
+        let mut log = whole.clone();
+        log.committed(LogIndex(8));
+        assert_ne!(log, whole);
+        assert!(log.truncate_from(LogIndex(9)));
+        assert_eq!(log, MembershipLog::new(LogIndex(5), of(&[1, 2])));
+        let mut log = whole;
+        log.committed(LogIndex(9));
+        assert_eq!(log, MembershipLog::new(LogIndex(9), of(&[1, 2, 4])));
+    }
+
+    #[test]
+    fn a_node_that_is_not_the_one_meant_is_no_voter_but_counts_for_others() {
+        let m = Membership::new(nodes(&[1, 2, 3]), vec![]).unwrap().denying(NodeId(3));
+        assert!(!m.is_voter(NodeId(3)) && m.contains(NodeId(3)) && m.denies(NodeId(3)));
+        assert_eq!((m.quorum(), m.voters().len()), (2, 3));
     }
 }

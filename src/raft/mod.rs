@@ -28,7 +28,8 @@
 //! 3. [`Raft::ready_into`]. Do its `log_ops` in order and at once (in memory; the writer follows when it can), hand
 //!    `hard_state` to the disk, `messages` to the network, `timers` to the layer that holds deadlines. None of these
 //!    has to wait for another: whatever depends on the disk is still inside and comes out later.
-//! 4. [`Raft::propose`] for new entries, after the `log_ops` of step 3.
+//! 4. [`Raft::propose`] for new entries, after the `log_ops` of step 3; [`Raft::membership_appended`] for each
+//!    configuration among the entries that these appended.
 //! 5. For each connected peer: [`Raft::next_send`], send, [`Raft::sent`], until there is no plan.
 //!
 //! Every call is short: work in proportion to the members and to the entries of one message.
@@ -50,18 +51,18 @@
 //! # What never happens
 //!
 //! The term falls; the commit index falls; a committed entry is truncated; a node votes twice in a term; an entry
-//! of an older term is committed by counting; a learner is counted, votes or campaigns. Where a message shows that
+//! of an older term is committed by counting; a learner is counted or campaigns. Where a message shows that
 //! such a thing has happened elsewhere, the node panics and names the property.
 //!
 //! # Later
 //!
-//! Changes of membership and snapshots are not there: a peer that needs what retention
-//! has removed is probed at every heartbeat and gets nothing.
+//! Snapshots are not there: a peer that needs what retention has removed is probed at every heartbeat and gets nothing.
 //!
 //! Sources: Ongaro and Ousterhout, 'In Search of an Understandable Consensus Algorithm' (the Raft paper); Ongaro,
 //! 'Consensus: Bridging Theory and Practice' (the Raft thesis). 'Rule n' is a rule of `docs/DESIGN.md`.
 
 pub mod canvass;
+pub mod change;
 pub mod claim;
 pub mod election;
 pub mod follower;
@@ -82,9 +83,10 @@ pub mod transfer;
 #[cfg(test)]
 mod tests;
 
+pub use change::{ChangeError, PROMOTION_LAG_MAX};
 pub use hard_state::HardState;
 pub use log_view::{LogView, TermRuns, TermRunsError};
-pub use membership::{Membership, MembershipError};
+pub use membership::{Membership, MembershipError, MembershipLog};
 pub use message::{AppendOutcome, Message};
 pub use node::{Raft, RaftConfig, Restored};
 pub use progress::{Progress, ProgressState};

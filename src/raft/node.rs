@@ -7,7 +7,7 @@ use super::follower::Verified;
 use super::hard_state::{HardState, HardStateCell};
 use super::leader::Leading;
 use super::log_view::{LogView, TermRuns};
-use super::membership::Membership;
+use super::membership::{Membership, MembershipLog};
 use super::message::Message;
 use super::outbox::Outbox;
 use super::progress::Progress;
@@ -31,8 +31,8 @@ pub struct RaftConfig {
 pub struct Restored {
     /// From the disk; its claimed tail is the one that recovery found, where it found one.
     pub hard_state: HardState,
-    /// From the log's newest configuration entry.
-    pub membership: Membership,
+    /// From the log's configuration entries: the newest one, and those that a truncation could bring back.
+    pub memberships: MembershipLog,
     /// All of it counts as stable: recovery syncs what it kept before it hands it over.
     pub log: TermRuns,
     /// A lower bound of the commit index, written by the log writer as the lower of commit index and stable index:
@@ -49,7 +49,7 @@ pub struct Restored {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft {
     pub(super) config: RaftConfig,
-    pub(super) membership: Membership,
+    pub(super) memberships: MembershipLog,
     pub(super) hard: HardStateCell,
     pub(super) log: TermRuns,
     /// Truncations so far.
@@ -97,7 +97,8 @@ impl Raft {
             config.inflight_entries_limit > 0 && config.inflight_bytes_limit > 0,
             "windows are not empty"
         );
-        let Restored { hard_state, membership, log, commit_hint } = restored;
+        let Restored { hard_state, memberships, log, commit_hint } = restored;
+        let membership = memberships.newest();
         let last = log.last_id();
         let mut hard = HardStateCell::restored(hard_state);
         let seen = hard_state.claimed_tail.map_or(last.term, |claim| claim.term.max(last.term));
@@ -137,7 +138,7 @@ impl Raft {
             reported_role,
             reported_commit: LogIndex::ZERO,
             config,
-            membership,
+            memberships,
             hard,
             log,
         }
@@ -148,7 +149,7 @@ impl Raft {
         self.timers.set(TimerKind::LeaderQuiet);
         if self.role == Role::Follower {
             self.timers.set(TimerKind::Election);
-            if self.membership.voters().len() == 1 {
+            if self.memberships.newest().voters().len() == 1 {
                 self.election_fired();
             }
         }
@@ -163,7 +164,7 @@ impl Raft {
     pub fn step(&mut self, from: NodeId, message: Message) {
         if self.halted
             || from == self.config.id
-            || !self.membership.contains(from)
+            || !self.memberships.newest().contains(from)
             || !message.is_well_formed()
         {
             return;
@@ -324,10 +325,20 @@ impl Raft {
         }
     }
 
+    /// Queues a message for every other member.
+    pub(super) fn send_members(&mut self, message: &Message) {
+        let members: Vec<NodeId> = self.memberships.newest().members().collect();
+        for peer in members {
+            if peer != self.config.id {
+                self.send(peer, message.clone());
+            }
+        }
+    }
+
     /// Queues a message for every voter but this node.
     pub(super) fn send_voters(&mut self, message: &Message) {
-        for at in 0..self.membership.voters().len() {
-            let peer = self.membership.voters()[at];
+        for at in 0..self.memberships.newest().voters().len() {
+            let peer = self.memberships.newest().voters()[at];
             if peer != self.config.id {
                 self.send(peer, message.clone());
             }
@@ -380,10 +391,11 @@ impl Raft {
             self.log.last_id()
         );
         self.commit = self.commit.max(index);
+        self.memberships.committed(self.commit);
     }
 
     pub(super) fn is_voter(&self) -> bool {
-        self.membership.is_voter(self.config.id)
+        self.memberships.newest().is_voter(self.config.id)
     }
 
     fn check(&self) {
@@ -458,10 +470,10 @@ impl Raft {
         &self.log
     }
 
-    /// Voters and learners.
+    /// Voters and learners as of the last entry, committed or not.
     #[must_use]
     pub fn membership(&self) -> &Membership {
-        &self.membership
+        self.memberships.newest()
     }
 
     /// Term, vote and claimed tail as of now (perhaps not durable yet).

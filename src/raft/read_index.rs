@@ -120,7 +120,7 @@ impl Raft {
     fn release_reads(&mut self) {
         let Some(leading) = &mut self.leading else { return };
         let mut rounds = Values::new();
-        for &voter in self.membership.voters() {
+        for &voter in self.memberships.newest().voters() {
             let of_peer = leading.peers.iter().find(|peer| peer.peer() == voter).map(Progress::round_acked);
             rounds.push(of_peer.unwrap_or(leading.round));
         }

@@ -24,6 +24,13 @@ pub(super) struct Transfer {
     told: bool,
 }
 
+impl Transfer {
+    /// Who is to lead.
+    pub(super) const fn target(&self) -> NodeId {
+        self.target
+    }
+}
+
 /// Why leadership is not handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TransferError {
@@ -45,7 +52,7 @@ impl Raft {
     /// # Errors
     /// [`TransferError`]; nothing has changed.
     pub fn transfer_to(&mut self, target: NodeId) -> Result<(), TransferError> {
-        let is_voter = self.membership.is_voter(target) && target != self.config.id;
+        let is_voter = self.memberships.newest().is_voter(target) && target != self.config.id;
         let Some(leading) = &mut self.leading else { return Err(TransferError::NotLeader) };
         if !is_voter {
             return Err(TransferError::NotAVoter);
@@ -69,7 +76,7 @@ impl Raft {
     #[must_use]
     pub fn best_successor(&self) -> Option<NodeId> {
         let leading = self.leading.as_ref()?;
-        let voters = leading.peers.iter().filter(|peer| self.membership.is_voter(peer.peer()));
+        let voters = leading.peers.iter().filter(|peer| self.memberships.newest().is_voter(peer.peer()));
         // Of equals the lowest id, so that the choice follows from the state alone.
         let lately = |peer: &Progress| peer.silent_checks < TimerKind::CHECKS_PER_TIMEOUT - 1;
         let best = voters.max_by_key(|peer| (lately(peer), peer.stable(), std::cmp::Reverse(peer.peer())))?;
@@ -103,7 +110,7 @@ impl Raft {
     /// hang, nobody could be elected, and nobody would do better.
     pub fn set_disk_stalled(&mut self, stalled: bool) {
         self.disk_stalled = stalled;
-        if !stalled || self.leading.is_none() || self.membership.quorum() == 1 {
+        if !stalled || self.leading.is_none() || self.memberships.newest().quorum() == 1 {
             return;
         }
         if let Some(successor) = self.best_successor() {

@@ -455,9 +455,10 @@ fn conductor_settings(
         node_id: id,
         incarnation: booted.identity.incarnation,
         group: GROUP,
-        durability: booted.start.configuration.durability,
-        cluster_version: booted.start.configuration.cluster_version,
+        durability: booted.start.configurations.newest().durability,
+        cluster_version: booted.start.configurations.newest().cluster_version,
         peers: peers.iter().map(|peer| (*peer, peer_address(*peer))).collect(),
+        members: booted.start.configurations.newest().members().copied().collect(),
         connections_limit: 64,
         handshakes_limit: 64,
         handshake_timeout_ns: ConductorSettings::HANDSHAKE_TIMEOUT_NS,
@@ -491,7 +492,7 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
     let (to_relay, reports_in) = ring(REPORTS, WakeHandle::none(), Counter::detached());
     let reports_out = std::mem::replace(&mut rings.log_writer.to_batcher, to_relay);
     let net = |slot: u32| SimNet::new(Rc::clone(world), (id.0, slot));
-    let durability = booted.start.configuration.durability;
+    let durability = booted.start.configurations.newest().durability;
     let welcome = welcome(id, shape, durability);
     let conductor_settings = conductor_settings(id, seed, &peers, &booted);
     let batcher_settings = batcher_settings(id, seed, shape, &booted);

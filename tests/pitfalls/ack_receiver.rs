@@ -10,7 +10,7 @@ use tercet::agent::ack_receiver::AckReceiver;
 use tercet::agent::commands::{LinkClosed, NewPeer};
 use tercet::agent::ring::WakeHandle;
 use tercet::agent::rings::{NodeRings, make_rings};
-use tercet::base::ids::{GroupId, LogIndex, Term};
+use tercet::base::ids::{GroupId, Incarnation, LogIndex, Term};
 use tercet::base::net::Net;
 use tercet::metrics::Counters;
 use tercet::net::{MioNet, MioStream};
@@ -36,7 +36,7 @@ fn last_words_and_the_end_of_the_stream_that_come_in_one_event_are_both_noticed(
         let mut receiver = AckReceiver::new(MioNet::new(registry(&poll), 0), ends, &counters);
         let stream = MioNet::new(registry(&poll), 1).connect(listener.local_addr().unwrap()).unwrap();
         let mut peer = listener.accept().unwrap().0;
-        assert!(rings.conductor.to_receivers[0].1.push(NewPeer { stream, leftover: Vec::new() }).is_ok());
+        assert!(rings.conductor.to_receivers[0].1.push(NewPeer { stream, leftover: Vec::new(), incarnation: Incarnation(7) }).is_ok());
 
         let mut events = Events::with_capacity(16);
         let deadline = Instant::now() + LIMIT;

@@ -252,7 +252,7 @@ fn pitfall_46_a_wall_clock_that_jumps_changes_nothing_but_the_time_shown() {
 
 #[test]
 fn pitfall_48_a_peer_is_let_in_only_under_the_incarnation_pinned_and_flushed_first() {
-    let mut bench = Bench::fresh();
+    let mut bench = Bench::with_pins(&formatted(1), BatcherLimits::default(), &[]);
     let post = |bench: &mut Bench, incarnation| {
         let request = PinRequest { peer: n(2), incarnation: Incarnation(incarnation) };
         assert!(bench.conductor.to_batcher.push(ConductorRequest::Pin(request)).is_ok());

@@ -8,8 +8,8 @@ use tercet::agent::Agent;
 use tercet::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, TimerSettings};
 use tercet::agent::boot::boot;
 use tercet::agent::commands::{
-    BatcherReply, BatcherRequest, ConnectionId, LinkState, LogCommand, LogEvent, PeerMessage, PublishChunk,
-    SenderCommand,
+    BatcherReply, BatcherRequest, ConnectionId, LinkState, LogCommand, LogEvent, PeerMessage, PeerSaid,
+    PublishChunk, SenderCommand,
 };
 use tercet::agent::control::Control;
 use tercet::agent::ring::WakeHandle;
@@ -53,6 +53,11 @@ impl Clock for TestClock {
 
 pub fn n(id: u16) -> NodeId {
     NodeId(id)
+}
+
+/// The formatting by which a peer is known.
+pub fn pinned(peer: u16) -> Incarnation {
+    Incarnation(0x1000 + u128::from(peer))
 }
 
 pub fn id(term: u64, index: u64) -> EntryId {
@@ -151,9 +156,15 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Boots from the disk.
+    /// Boots from the disk. Both peers have been met before.
     pub fn new(disk: &SimDisk, limits: BatcherLimits) -> Self {
-        let booted = boot(disk.clone(), data_dir(), options()).unwrap();
+        Self::with_pins(disk, limits, &[2, 3])
+    }
+
+    /// Boots from the disk; these peers have been met before.
+    pub fn with_pins(disk: &SimDisk, limits: BatcherLimits, met: &[u16]) -> Self {
+        let mut booted = boot(disk.clone(), data_dir(), options()).unwrap();
+        booted.start.hard_state.pins = met.iter().map(|peer| (n(*peer), pinned(*peer))).collect();
         let handed = (0, booted.start.restored.log.last_index());
         let counters = Counters::new();
         let control = Control::new();
@@ -250,7 +261,19 @@ impl Bench {
 
     /// A message of a peer, with its entries, without a turn.
     pub fn post(&mut self, from: u16, message: Message, entries: Vec<Entry>) -> bool {
-        self.receivers[Self::place(from)].to_batcher.push(PeerMessage::Raft { message, entries }).is_ok()
+        self.post_as(from, pinned(from), message, entries)
+    }
+
+    /// The same, under this formatting of that peer's disk.
+    pub fn post_as(
+        &mut self,
+        from: u16,
+        incarnation: Incarnation,
+        message: Message,
+        entries: Vec<Entry>,
+    ) -> bool {
+        let heard = PeerMessage { incarnation, said: PeerSaid::Raft { message, entries } };
+        self.receivers[Self::place(from)].to_batcher.push(heard).is_ok()
     }
 
     /// The same, and a turn.
@@ -283,7 +306,7 @@ impl Bench {
         let ring = &mut self.senders[Self::place(peer)].from_batcher;
         let said = std::iter::from_fn(|| ring.pop()).filter_map(|command| match command {
             SenderCommand::Message(message) => Some(message),
-            SenderCommand::Append { .. } | SenderCommand::Mend { .. } => None,
+            SenderCommand::Append { .. } | SenderCommand::Mend { .. } | SenderCommand::HangUp => None,
         });
         said.collect()
     }
@@ -368,7 +391,7 @@ impl Bench {
 
     /// The stream to a peer stands.
     pub fn connect(&mut self, peer: u16) {
-        assert!(self.senders[Self::place(peer)].to_batcher.push(LinkState { connected: true }).is_ok());
+        assert!(self.senders[Self::place(peer)].to_batcher.push(LinkState { connected: Some(pinned(peer)) }).is_ok());
         self.turn();
     }
 }

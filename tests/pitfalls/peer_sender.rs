@@ -9,7 +9,7 @@ use tercet::agent::commands::{LinkClosed, LinkState, NewPeer, SenderCommand};
 use tercet::agent::peer_sender::PeerSender;
 use tercet::agent::ring::WakeHandle;
 use tercet::agent::rings::{NodeRings, make_rings};
-use tercet::base::ids::{GroupId, LogIndex, Term};
+use tercet::base::ids::{GroupId, Incarnation, LogIndex, Term};
 use tercet::base::net::Net;
 use tercet::metrics::Counters;
 use tercet::net::{MioNet, MioStream};
@@ -30,14 +30,14 @@ fn pitfall_49_a_peer_that_takes_no_bytes_is_dropped_in_bounded_time_and_can_be_d
     let ends = rings.senders.remove(0);
     let mut sender = PeerSender::new(MioNet::new(registry(&poll), 0), GroupId(0), ends, &counters);
     let stream = MioNet::new(registry(&poll), 1).connect(listener.local_addr().unwrap()).unwrap();
-    assert!(rings.conductor.to_senders[0].1.push(NewPeer { stream, leftover: Vec::new() }).is_ok());
+    assert!(rings.conductor.to_senders[0].1.push(NewPeer { stream, leftover: Vec::new(), incarnation: Incarnation(7) }).is_ok());
 
     let entry = batch_after(&first_entry(), 2, 1, 100_000);
     let peer = &mut rings.batcher.peers[0];
     let deadline = Instant::now() + LIMIT;
     let mut events = Events::with_capacity(16);
     let mut states = Vec::new();
-    while states.last() != Some(&LinkState { connected: false }) {
+    while states.last() != Some(&LinkState { connected: None }) {
         assert!(Instant::now() < deadline, "the stream still stands: {states:?}");
         // More than any socket buffers; what the ring does not take the batcher would keep.
         let command = SenderCommand::Append {
@@ -53,7 +53,7 @@ fn pitfall_49_a_peer_that_takes_no_bytes_is_dropped_in_bounded_time_and_can_be_d
         sender.do_work(0, &readiness);
         states.extend(std::iter::from_fn(|| peer.from_sender.pop()));
     }
-    assert_eq!(states[0], LinkState { connected: true });
+    assert_eq!(states[0], LinkState { connected: Some(Incarnation(7)) });
     sender.do_work(0, &[]);
     let told = rings.conductor.from_links.iter_mut().find_map(|link| link.pop());
     assert_eq!(told, Some(LinkClosed::Outbound(n(2))), "the conductor dials again");

@@ -11,7 +11,7 @@ use crate::agent::rings::DeliveryNotice;
 use crate::base::clock::Clock;
 use crate::base::ids::{LogIndex, NodeId, Offset, Term};
 use crate::entry::{Entry, EntryKind};
-use crate::protocol::client::{AckKind, AckRun, RequestErrorCode};
+use crate::protocol::client::{AckKind, AckRun, ChangeCode, RequestErrorCode};
 use crate::stream::Applied as Outcome;
 
 /// This node's state as of its applied index.
@@ -55,10 +55,9 @@ impl<C: Clock> Batcher<C> {
                 return;
             }
         }
-        if header.kind == EntryKind::Configuration
-            && let Ok(configuration) = entry.view().configuration()
-        {
-            self.configuration = configuration;
+        if header.kind == EntryKind::Configuration {
+            self.configurations.committed(header.index);
+            self.pin_committed();
         }
         self.applied =
             Applied { index: header.index, chain: entry.chain(), next_offset: header.next_offset() };
@@ -81,6 +80,10 @@ impl<C: Clock> Batcher<C> {
                     kind,
                 };
                 replies.push(BatcherReply::Ack { connection: part.connection, run });
+            }
+            Waiter::Change { connection, request_id } => {
+                let outcome = ChangeCode::Done;
+                replies.push(BatcherReply::MemberChanged { connection, request_id, outcome });
             }
             Waiter::Open { connection, request_id } => {
                 replies.push(match opened.iter().find(|opened| opened.index == index) {

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Batcher;
+use super::configurations::{Named, named};
 use crate::agent::commands::{ConductorNotice, ConductorRequest, LogCommand, PinRequest};
 use crate::base::clock::Clock;
 use crate::base::ids::{Incarnation, NodeId};
+use crate::entry::Member;
 use crate::log::StoredHardState;
 use crate::raft::HardState;
 
@@ -39,6 +41,11 @@ impl HardStateWriter {
     /// Nothing that this node's disk once held waits to be found again (rule 11).
     pub(super) const fn has_no_claim(&self) -> bool {
         self.stored.claimed_tail.is_none()
+    }
+
+    /// The incarnation that a peer is pinned to.
+    pub(super) fn pin_of(&self, peer: NodeId) -> Option<Incarnation> {
+        self.stored.pins.get(&peer).copied()
     }
 
     fn write(&mut self, raft_version: Option<u64>, pin: Option<PinRequest>) -> LogCommand {
@@ -83,6 +90,7 @@ impl<C: Clock> Batcher<C> {
             work += 1;
             match request {
                 ConductorRequest::Pin(request) => self.pin(request),
+                ConductorRequest::Refused(refused) => self.note_refused(refused),
                 ConductorRequest::Gone(peer) => {
                     self.counters.peers_gone.increment();
                     tracing::info!("node {peer} is gone: its connections closed and it refuses another");
@@ -99,18 +107,51 @@ impl<C: Clock> Batcher<C> {
     /// First contact: pins a peer's incarnation, or refuses another one than the pinned. The answer leaves once the
     /// pin is durable, so no vote or acknowledgement of that peer can count before (PITFALLS 48).
     fn pin(&mut self, request: PinRequest) {
+        match named(self.configurations.newest(), request.peer) {
+            Named::AnyFormatting => {}
+            Named::Stranger => return self.tell_conductor(request.peer, request.incarnation, false),
+            // What the log names needs no pin.
+            Named::Only(incarnation) => {
+                let accepted = incarnation == request.incarnation;
+                if !accepted {
+                    self.note_refused(request);
+                }
+                return self.tell_conductor(request.peer, request.incarnation, accepted);
+            }
+        }
         match self.hard_state.stored.pins.get(&request.peer) {
             Some(pinned) if *pinned == request.incarnation => {
                 if !self.pin_in_flight(request) {
                     self.tell_conductor(request.peer, request.incarnation, true);
                 }
             }
-            Some(_) => self.tell_conductor(request.peer, request.incarnation, false),
+            Some(_) => {
+                self.note_refused(request);
+                self.tell_conductor(request.peer, request.incarnation, false);
+            }
             None => {
                 self.hard_state.stored.pins.insert(request.peer, request.incarnation);
                 let command = self.hard_state.write(None, Some(request));
                 self.hand_to_writer(command);
             }
+        }
+    }
+
+    /// Makes the pins those of the voters of the last committed configuration: all that a node that mends goes by, which
+    /// cannot read its log, so nobody else's word may count there.
+    pub(super) fn pin_committed(&mut self) {
+        let committed = self.configurations.oldest();
+        let pins = &self.hard_state.stored.pins;
+        let pin = |member: &Member| match member.incarnation {
+            Incarnation(0) => pins.get(&member.node_id).copied(),
+            named => Some(named),
+        };
+        let others = committed.voters.iter().filter(|member| member.node_id != self.settings.node_id);
+        let next: Pins = others.filter_map(|member| Some((member.node_id, pin(member)?))).collect();
+        if next != *pins {
+            self.hard_state.stored.pins = next;
+            let command = self.hard_state.write(None, None);
+            self.hand_to_writer(command);
         }
     }
 

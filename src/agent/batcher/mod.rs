@@ -11,8 +11,10 @@
 //! ```
 
 mod commit;
+mod configurations;
 mod disk_watch;
 mod hard_state;
+mod members;
 mod mending;
 mod pending;
 mod publish;
@@ -24,6 +26,7 @@ mod transfer;
 
 use std::collections::VecDeque;
 
+pub use configurations::Configurations;
 pub use hard_state::Pins;
 pub use tail::{BatcherStart, TailState};
 pub use timers::TimerSettings;
@@ -41,7 +44,7 @@ use super::rings::BatcherRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{Incarnation, LogIndex, NodeId};
 use crate::base::net::Readiness;
-use crate::entry::{BatchAccumulator, BatchLimits, Configuration, Durability};
+use crate::entry::{BatchAccumulator, BatchLimits, Durability};
 use crate::log::HotTail;
 use crate::metrics::{Counter, Counters};
 use crate::raft::{Raft, Role};
@@ -120,6 +123,10 @@ struct BatcherCounters {
     disk_stalls: Counter,
     // Transfers of leadership begun.
     transfers_begun: Counter,
+    // Changes of membership proposed.
+    member_changes: Counter,
+    // Messages of a peer dropped because another formatting of its disk counts.
+    peer_messages_refused: Counter,
 }
 
 impl BatcherCounters {
@@ -136,6 +143,8 @@ impl BatcherCounters {
             peers_gone: counters.register("batcher_peers_gone"),
             disk_stalls: counters.register("batcher_disk_stalls"),
             transfers_begun: counters.register("batcher_transfers_begun"),
+            member_changes: counters.register("batcher_member_changes"),
+            peer_messages_refused: counters.register("batcher_peer_messages_refused"),
         }
     }
 }
@@ -148,7 +157,8 @@ pub struct Batcher<C> {
     started_ns: u64,
     raft: Raft,
     timers: Timers,
-    configuration: Configuration,
+    configurations: Configurations,
+    membership: members::MembershipWork,
     durability: Durability,
     hot: HotTail,
     tail: TailState,
@@ -194,6 +204,7 @@ impl<C: Clock> Agent for Batcher<C> {
         work += self.drain_log_events();
         self.settle(Vec::new());
         work += self.drain_notices();
+        self.tell_members();
         self.watch_disk();
         work += self.drain_peers();
         work += self.fire_timers();
@@ -251,6 +262,7 @@ impl<C: Clock> Batcher<C> {
         if self.started_ns == 0 {
             self.started_ns = now_ns;
             self.tail.log_time_at_ns = now_ns;
+            self.pin_committed();
             self.raft.start();
         }
         self.now_ns = now_ns;

@@ -34,6 +34,13 @@ pub enum Waiter {
         /// Echo.
         request_id: u64,
     },
+    /// Answer a change of a member.
+    Change {
+        /// Whom to tell.
+        connection: ConnectionId,
+        /// Echo.
+        request_id: u64,
+    },
 }
 
 impl Waiter {
@@ -42,7 +49,7 @@ impl Waiter {
     pub const fn connection(&self) -> ConnectionId {
         match self {
             Self::Ack(part) => part.connection,
-            Self::Open { connection, .. } => *connection,
+            Self::Open { connection, .. } | Self::Change { connection, .. } => *connection,
         }
     }
 }

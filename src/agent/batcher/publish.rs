@@ -81,6 +81,13 @@ impl<C: Clock> Batcher<C> {
                 BatcherRequest::Transfer { connection, request_id, to } => {
                     self.transfer(connection, request_id, to);
                 }
+                BatcherRequest::Members { connection, request_id } => {
+                    let members = self.is_leader().then(|| Box::new(self.list_members()));
+                    self.reply(BatcherReply::Members { connection, request_id, members });
+                }
+                BatcherRequest::ChangeMember { connection, request_id, change } => {
+                    self.change_member(connection, request_id, change);
+                }
             }
         }
         work

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use super::Batcher;
-use crate::agent::commands::{CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerMessage, SenderCommand};
+use crate::agent::commands::{CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerSaid, SenderCommand};
 use crate::agent::control::Fatal;
 use crate::agent::rings::BatcherPeerRings;
 use crate::base::clock::Clock;
-use crate::base::ids::{LogIndex, NodeId};
+use crate::base::ids::{Incarnation, LogIndex, NodeId};
 use crate::entry::Entry;
 use crate::log::ReadError;
 use crate::raft::{Message, Role, SendPlan};
@@ -18,7 +18,10 @@ const CATCH_UP_BYTES: usize = 1 << 20;
 /// The rings of one peer, and what the reader fetched for it.
 pub(super) struct PeerPort {
     pub(super) rings: BatcherPeerRings,
-    pub(super) connected: bool,
+    /// The outbound stream stands, to the node whose disk was formatted so.
+    pub(super) link: Option<Incarnation>,
+    /// That it be closed has been asked for.
+    pub(super) is_hung_up: bool,
     /// Outstanding request to the reader.
     requested: Option<LogIndex>,
     /// Entries from the reader, contiguous, to be sent before the hot tail is reached again.
@@ -33,7 +36,8 @@ impl PeerPort {
     pub(super) const fn new(rings: BatcherPeerRings) -> Self {
         Self {
             rings,
-            connected: false,
+            link: None,
+            is_hung_up: false,
             requested: None,
             fetched: VecDeque::new(),
             is_gone: false,
@@ -43,6 +47,11 @@ impl PeerPort {
 
     pub(super) const fn id(&self) -> NodeId {
         self.rings.peer
+    }
+
+    /// What the reader fetched was for somebody else.
+    pub(super) fn forget_fetched(&mut self) {
+        self.fetched.clear();
     }
 }
 
@@ -58,15 +67,21 @@ impl<C: Clock> Batcher<C> {
                     break;
                 }
                 let Some(received) = self.peers[slot].rings.from_receiver.pop() else { break };
-                match received {
-                    PeerMessage::Raft { message, entries } => {
-                        let from = self.peers[slot].id();
+                work += 1;
+                let from = self.peers[slot].id();
+                // Votes and acknowledgements count only from the formatting that is meant (PITFALLS 48). The stream may
+                // be older than the configuration in force.
+                if self.let_in(from) != Some(received.incarnation) {
+                    self.counters.peer_messages_refused.increment();
+                    continue;
+                }
+                match received.said {
+                    PeerSaid::Raft { message, entries } => {
                         self.raft.step(from, message);
                         self.settle(entries);
                     }
-                    PeerMessage::Mend { message, .. } => self.hear_mend(slot, message),
+                    PeerSaid::Mend { message, .. } => self.hear_mend(slot, message),
                 }
-                work += 1;
             }
             self.suspect_gone(slot);
         }
@@ -93,9 +108,10 @@ impl<C: Clock> Batcher<C> {
         let mut work = 0;
         while let Some(state) = self.peers[slot].rings.from_sender.pop() {
             let peer = self.peers[slot].id();
-            self.peers[slot].connected = state.connected;
+            self.peers[slot].link = state.connected;
+            self.peers[slot].is_hung_up = false;
             self.peers[slot].fetched.clear();
-            if state.connected {
+            if self.reaches(slot) {
                 self.peers[slot].is_gone = false;
                 self.raft.peer_connected(peer);
             } else {
@@ -162,7 +178,11 @@ impl<C: Clock> Batcher<C> {
     }
 
     fn send_message(&mut self, to: NodeId, message: Message) {
-        let Some(port) = self.peers.iter_mut().find(|port| port.id() == to) else { return };
+        let Some(slot) = self.peers.iter().position(|port| port.id() == to) else { return };
+        if self.peers[slot].link.is_some() && !self.reaches(slot) {
+            return;
+        }
+        let port = &mut self.peers[slot];
         if port.rings.to_sender.push(SenderCommand::Message(message)).is_err() {
             // Raft repeats what matters; a peer that does not drain its ring is as good as cut off.
             self.counters.peer_messages_dropped.increment();
@@ -176,7 +196,7 @@ impl<C: Clock> Batcher<C> {
         }
         let mut work = 0;
         for slot in 0..self.peers.len() {
-            if !self.peers[slot].connected {
+            if !self.reaches(slot) {
                 continue;
             }
             for _ in 0..self.settings.limits.peer_messages_limit {

@@ -80,11 +80,11 @@ impl<C: Clock> Batcher<C> {
     }
 
     fn peer_statuses(&self) -> Vec<PeerStatus> {
-        let describe = |port: &super::PeerPort| {
+        let describe = |(slot, port): (usize, &super::PeerPort)| {
             let progress = self.raft.progress(port.id());
             PeerStatus {
                 node_id: port.id(),
-                connected: port.connected,
+                connected: self.reaches(slot),
                 next_index: progress.map_or_else(Default::default, |p| p.next()),
                 match_appended: progress.map_or_else(Default::default, |p| p.appended()),
                 match_stable: progress.map_or_else(Default::default, |p| p.stable()),
@@ -94,6 +94,6 @@ impl<C: Clock> Batcher<C> {
                 }),
             }
         };
-        self.peers.iter().map(describe).collect()
+        self.peers.iter().enumerate().map(describe).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::configurations::Configurations;
 use super::publish::Staging;
 use super::replicate::PeerPort;
 use super::{Batcher, BatcherCounters, BatcherSettings, commit, hard_state, pending, timers};
@@ -10,7 +11,7 @@ use crate::agent::control::{Control, Fatal};
 use crate::agent::rings::BatcherRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{EntryId, LogIndex, Offset};
-use crate::entry::{BatchAccumulator, Configuration, Entry, SealContext, encode_noop};
+use crate::entry::{BatchAccumulator, Entry, EntryKind, SealContext, encode_noop};
 use crate::log::{HotTail, Pulse, StoredHardState};
 use crate::metrics::Counters;
 use crate::raft::{LogOp, LogView, Raft, RaftConfig, Restored};
@@ -35,8 +36,8 @@ pub struct TailState {
 pub struct BatcherStart {
     /// For the core.
     pub restored: Restored,
-    /// The newest configuration in the log.
-    pub configuration: Configuration,
+    /// The newest configuration in the log, and those that a truncation could bring back.
+    pub configurations: Configurations,
     /// Hard state as found, pins included.
     pub hard_state: StoredHardState,
     /// The producers' table after applying everything up to `applied_index`.
@@ -126,8 +127,9 @@ impl<C: Clock> Batcher<C> {
             started_ns: 0,
             raft: Raft::new(config, start.restored),
             timers: timers::Timers::new(settings.timers, settings.seed),
-            durability: start.configuration.durability,
-            configuration: start.configuration,
+            durability: start.configurations.newest().durability,
+            configurations: start.configurations,
+            membership: super::members::MembershipWork::default(),
             hot,
             tail,
             applied: commit::Applied {
@@ -190,6 +192,9 @@ impl<C: Clock> Batcher<C> {
         self.unsettled_bytes += entry.len_bytes() as u64;
         self.unwritten.push(entry.index(), entry.len_bytes() as u64);
         self.hot.push(entry.clone());
+        if entry.header().kind == EntryKind::Configuration {
+            self.configure(&entry);
+        }
         self.hand_to_writer(LogCommand::Append(entry));
     }
 
@@ -239,6 +244,7 @@ impl<C: Clock> Batcher<C> {
         self.written = self.written.min(first_removed.prev());
         self.flushed = self.flushed.min(first_removed.prev());
         self.producers.drop_overlay();
+        self.unconfigure(first_removed);
         let kept = first_removed.prev();
         let (chain, next_offset, log_time_ns) = if kept == self.applied.index {
             // Log time of the applied entry may be unknown after a restart; never going back is what matters.

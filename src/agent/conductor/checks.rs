@@ -23,12 +23,21 @@ pub(super) fn check_peer(
         durability: settings.durability,
         cluster_version: settings.cluster_version,
     };
-    let known = if settings.peers.iter().any(|(peer, _)| *peer == hello.from) {
-        pins.get(&hello.from).map_or(KnownPeer::Unpinned, |pinned| KnownPeer::Pinned(*pinned))
-    } else {
-        KnownPeer::Unknown
-    };
+    let has_address = settings.peers.iter().any(|(peer, _)| *peer == hello.from);
+    let known = if has_address { known_peer(settings, pins, hello.from) } else { KnownPeer::Unknown };
     expectation.check(hello, known).map_err(|code| (code, explain(settings, hello, code)))
+}
+
+/// As which formatting of its disk a node is let in: the one that the configuration names; else the one that was met
+/// first.
+pub(super) fn known_peer(settings: &ConductorSettings, pins: &Pins, peer: NodeId) -> KnownPeer {
+    match settings.members.iter().find(|member| member.node_id == peer).map(|member| member.incarnation) {
+        None => KnownPeer::Unknown,
+        Some(Incarnation(0)) => {
+            pins.get(&peer).map_or(KnownPeer::Unpinned, |pinned| KnownPeer::Pinned(*pinned))
+        }
+        Some(named) => KnownPeer::Pinned(named),
+    }
 }
 
 /// What the refused one should do about it.
@@ -44,7 +53,8 @@ fn explain(settings: &ConductorSettings, hello: &PeerHello, code: RefuseCode) ->
         RefuseCode::UnknownGroup => "this node has no such group".to_owned(),
         RefuseCode::UnknownMember => format!("node {from} is no member of this cluster"),
         RefuseCode::IncarnationMismatch => format!(
-            "node {from}'s data directory was formatted anew; under its old id it may only come back as a learner"
+            "node {from}'s data directory is not the one that the cluster knows; where its disk was lost, let this one \
+             in by `tercet member replace --servers LIST --node {from}`"
         ),
         RefuseCode::DurabilityMismatch => format!(
             "the cluster's durability is '{}'; set log.durability of node {from} to it",
@@ -58,15 +68,23 @@ fn explain(settings: &ConductorSettings, hello: &PeerHello, code: RefuseCode) ->
     }
 }
 
-/// Only the pinned formatting of a peer's disk counts (PITFALLS 48).
-pub(super) fn check_incarnation(pins: &Pins, peer: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
-    match pins.get(&peer) {
-        Some(pinned) if *pinned != incarnation => {
+/// Only the named or pinned formatting of a peer's disk counts (PITFALLS 48).
+pub(super) fn check_incarnation(
+    settings: &ConductorSettings,
+    pins: &Pins,
+    peer: NodeId,
+    incarnation: Incarnation,
+) -> Result<(), Refusal> {
+    match known_peer(settings, pins, peer) {
+        KnownPeer::Pinned(known) if known != incarnation => {
             let text = format!(
-                "node {peer}'s data directory was formatted anew (incarnation {incarnation}, known {pinned}); it may \
-                 come back as a learner only"
+                "node {peer}'s data directory was formatted anew (incarnation {incarnation}, known {known}); let it in \
+                 by `tercet member replace`"
             );
             Err((RefuseCode::IncarnationMismatch, text))
+        }
+        KnownPeer::Unknown => {
+            Err((RefuseCode::UnknownMember, format!("node {peer} is no member of this cluster")))
         }
         _ => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! Handshakes under way.
 
-use super::checks::{Refusal, check_client, check_incarnation, check_peer};
+use super::checks::{Refusal, check_client, check_incarnation, check_peer, known_peer};
 use super::{Conductor, FIRST_HANDSHAKE, Port};
 use crate::agent::commands::{ConductorRequest, NewClient, NewPeer, PinRequest};
 use crate::agent::connection::Connection;
@@ -8,7 +8,7 @@ use crate::base::ids::{Incarnation, NodeId};
 use crate::base::net::{Net, NetStream, Token};
 use crate::protocol::client::{ClientHelloReply, ClientMessage, Purpose, ServerMessage};
 use crate::protocol::frame::{Agreed, HELLO_FRAME_BYTES_MAX, ProtocolOffer, RefuseCode, split_frame_within};
-use crate::protocol::peer::{PeerFrame, PeerHello, PeerHelloReply, decode_peer_frame};
+use crate::protocol::peer::{KnownPeer, PeerFrame, PeerHello, PeerHelloReply, decode_peer_frame};
 
 /// How far a handshake has come.
 pub(super) enum Stage {
@@ -234,17 +234,30 @@ impl<N: Net> Conductor<N> {
         heard
     }
 
-    fn heard_hello(&self, hello: &PeerHello) -> Result<Stage, Outcome> {
-        let agreed = check_peer(&self.settings, &self.pins, hello).map_err(Outcome::Refuse)?;
+    fn heard_hello(&mut self, hello: &PeerHello) -> Result<Stage, Outcome> {
+        let agreed = match check_peer(&self.settings, &self.pins, hello) {
+            Ok(agreed) => agreed,
+            Err(refusal) => {
+                if refusal.0 == RefuseCode::IncarnationMismatch {
+                    self.note_refused(hello.from, hello.incarnation);
+                }
+                return Err(Outcome::Refuse(refusal));
+            }
+        };
         Ok(Stage::AwaitPin { peer: hello.from, incarnation: hello.incarnation, agreed })
     }
 
     fn heard_reply(&mut self, peer: NodeId, reply: &PeerHelloReply<'_>) -> Result<Stage, Outcome> {
         match reply {
             PeerHelloReply::Accept { node_id, incarnation, .. } if *node_id == peer => {
-                match check_incarnation(&self.pins, peer, *incarnation) {
+                match check_incarnation(&self.settings, &self.pins, peer, *incarnation) {
                     Ok(()) => Ok(Stage::AwaitReplyPin { peer, incarnation: *incarnation }),
-                    Err((_, text)) => Err(self.dial_refused(peer, &text)),
+                    Err((code, text)) => {
+                        if code == RefuseCode::IncarnationMismatch {
+                            self.note_refused(peer, *incarnation);
+                        }
+                        Err(self.dial_refused(peer, &text))
+                    }
                 }
             }
             PeerHelloReply::Accept { node_id, .. } => {
@@ -253,6 +266,12 @@ impl<N: Net> Conductor<N> {
             }
             PeerHelloReply::Refuse { text, .. } => Err(self.dial_refused(peer, text)),
         }
+    }
+
+    /// Another formatting of a member's disk has shown up: the leader offers it to operators. A hint that comes again with
+    /// the next dial.
+    fn note_refused(&mut self, peer: NodeId, incarnation: Incarnation) {
+        let _ = self.rings.to_batcher.push(ConductorRequest::Refused(PinRequest { peer, incarnation }));
     }
 
     fn dial_refused(&mut self, peer: NodeId, text: &str) -> Outcome {
@@ -274,7 +293,7 @@ impl<N: Net> Conductor<N> {
         else {
             return Outcome::Waiting;
         };
-        if self.pins.get(&peer) == Some(&incarnation) {
+        if known_peer(&self.settings, &self.pins, peer) == KnownPeer::Pinned(incarnation) {
             return self.hand_over_peer(handshake);
         }
         match self.rings.to_batcher.push(ConductorRequest::Pin(PinRequest { peer, incarnation })) {
@@ -299,7 +318,7 @@ impl<N: Net> Conductor<N> {
             if accepted {
                 let _ = self.hand_over_peer(&mut handshake);
                 self.close(handshake);
-            } else if let Err(refusal) = check_incarnation(&self.pins, peer, incarnation) {
+            } else if let Err(refusal) = check_incarnation(&self.settings, &self.pins, peer, incarnation) {
                 self.refuse(handshake, &refusal);
             } else {
                 self.close(handshake);
@@ -309,8 +328,8 @@ impl<N: Net> Conductor<N> {
 
     /// Gives the socket to the peer's agent. What stays behind in `handshake` is an empty shell.
     fn hand_over_peer(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
-        let inbound = match handshake.stage {
-            Stage::AwaitPin { peer, agreed, .. } => {
+        let (peer, is_inbound, incarnation) = match handshake.stage {
+            Stage::AwaitPin { peer, agreed, incarnation } => {
                 let accept = PeerHelloReply::Accept {
                     protocol: agreed.protocol,
                     features: agreed.features,
@@ -323,16 +342,15 @@ impl<N: Net> Conductor<N> {
                 if connection.write().is_err() || !connection.outbox.is_empty() {
                     return Outcome::Over;
                 }
-                (peer, true)
+                (peer, true, incarnation)
             }
-            Stage::AwaitReplyPin { peer, .. } => (peer, false),
+            Stage::AwaitReplyPin { peer, incarnation } => (peer, false, incarnation),
             _ => return Outcome::Waiting,
         };
         let Some((stream, leftover)) = self.take_socket(handshake) else { return Outcome::Over };
-        let (peer, is_inbound) = inbound;
         let rings = if is_inbound { &mut self.rings.to_receivers } else { &mut self.rings.to_senders };
         let Some((_, ring)) = rings.iter_mut().find(|(node, _)| *node == peer) else { return Outcome::Over };
-        if let Err(back) = ring.push(NewPeer { stream, leftover }) {
+        if let Err(back) = ring.push(NewPeer { stream, leftover, incarnation }) {
             let mut stream = back.stream;
             stream.shutdown();
             if !is_inbound {

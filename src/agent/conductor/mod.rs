@@ -7,7 +7,9 @@
 //! client port ▶ hello ──▶ checks ──▶ dispatcher (publish, ask) or delivery (subscribe)
 //! ```
 //!
-//! A peer's incarnation is pinned at first contact, durably, before a single message of it is read (rule 13).
+//! A peer's incarnation is pinned at first contact, durably, before a single message of it is read (rule 13); where the
+//! configuration names one, that one alone is let in. The batcher judges each message once more: what the conductor knows
+//! may be a moment old.
 
 mod checks;
 mod dial;
@@ -23,7 +25,7 @@ use crate::base::clock::{NS_PER_MS, NS_PER_S};
 use crate::base::ids::{ClusterId, GroupId, Incarnation, NodeId};
 use crate::base::net::{Net, Readiness, Token};
 use crate::base::prng::Prng;
-use crate::entry::Durability;
+use crate::entry::{Durability, Member};
 use crate::metrics::{Counter, Counters};
 
 use self::dial::Dial;
@@ -45,8 +47,10 @@ pub struct ConductorSettings {
     pub durability: Durability,
     /// The cluster's version.
     pub cluster_version: u32,
-    /// The other members and where they listen for peers.
+    /// The other nodes that the settings know, and where they listen for peers.
     pub peers: Vec<(NodeId, SocketAddr)>,
+    /// Who belongs to the cluster, by the log as it was found; the batcher tells of changes.
+    pub members: Vec<Member>,
     /// Open client connections at most.
     pub connections_limit: usize,
     /// Connections on each port that have not said hello yet, at most; beyond it the oldest is closed.
@@ -199,14 +203,17 @@ impl<N: Net> Conductor<N> {
 
     fn take_notices(&mut self) -> usize {
         let mut work = 0;
-        while let Some(ConductorNotice::PinDecided { peer, incarnation, accepted }) =
-            self.rings.from_batcher.pop()
-        {
+        while let Some(notice) = self.rings.from_batcher.pop() {
             work += 1;
-            if accepted {
-                self.pins.insert(peer, incarnation);
+            match notice {
+                ConductorNotice::PinDecided { peer, incarnation, accepted } => {
+                    if accepted {
+                        self.pins.insert(peer, incarnation);
+                    }
+                    self.pin_decided(peer, incarnation, accepted);
+                }
+                ConductorNotice::Members(members) => self.settings.members = members,
             }
-            self.pin_decided(peer, incarnation, accepted);
         }
         for place in 0..self.rings.from_links.len() {
             while let Some(closed) = self.rings.from_links[place].pop() {

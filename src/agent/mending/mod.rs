@@ -17,7 +17,7 @@ pub use plan::{Inquiry, Missing, Verdict};
 use super::Agent;
 use super::batcher::Pins;
 use super::commands::{
-    BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, PeerMessage, SenderCommand,
+    BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, PeerSaid, SenderCommand,
 };
 use super::control::{Control, Fatal};
 use super::rings::{BatcherPeerRings, BatcherRings};
@@ -28,7 +28,7 @@ use crate::base::net::Readiness;
 use crate::entry::{Durability, Entry};
 use crate::log::{Disk, Held, LogError, Mender};
 use crate::metrics::{Counter, Counters};
-use crate::protocol::client::{NodeRole, PeerState, PeerStatus, StatusReply, TransferCode};
+use crate::protocol::client::{ChangeCode, NodeRole, PeerState, PeerStatus, StatusReply, TransferCode};
 use crate::protocol::peer::{APPEND_ENTRIES_MAX, CopyState, MendMessage};
 
 /// The longest time between two turns.
@@ -214,14 +214,18 @@ impl<D: Disk> Mending<D> {
         for place in 0..self.ports.len() {
             while let Some(state) = self.ports[place].rings.from_sender.pop() {
                 let port = &mut self.ports[place];
-                (port.connected, port.ask_at_ns) = (state.connected, self.now_ns);
+                (port.connected, port.ask_at_ns) = (state.connected.is_some(), self.now_ns);
                 work += 1;
             }
             for _ in 0..MESSAGES_LIMIT {
                 let Some(heard) = self.ports[place].rings.from_receiver.pop() else { break };
                 work += 1;
-                // Whatever Raft wants of this node has to wait.
-                if let PeerMessage::Mend { message, entries } = heard {
+                // Whatever Raft wants of this node has to wait. Only those whose word counts are asked or heard.
+                let counts =
+                    self.settings.pins.get(&self.ports[place].rings.peer) == Some(&heard.incarnation);
+                if let PeerSaid::Mend { message, entries } = heard.said
+                    && counts
+                {
                     self.hear(place, message, entries);
                 }
             }
@@ -448,6 +452,12 @@ impl<D: Disk> Mending<D> {
             }
             BatcherRequest::Transfer { connection, request_id, .. } => {
                 BatcherReply::Transferred { connection, request_id, outcome: TransferCode::NotLeader }
+            }
+            BatcherRequest::Members { connection, request_id } => {
+                BatcherReply::Members { connection, request_id, members: None }
+            }
+            BatcherRequest::ChangeMember { connection, request_id, .. } => {
+                BatcherReply::MemberChanged { connection, request_id, outcome: ChangeCode::NotLeader }
             }
             BatcherRequest::Status { connection, request_id } => {
                 BatcherReply::Status { connection, status: Box::new(self.status(request_id)) }

@@ -287,6 +287,8 @@ fn answer(node: u16, state: &mut State, stream: &mut TcpStream, message: &Client
         }
         ClientMessage::Subscribe(wish) => take_subscribe(node, state, stream, wish),
         ClientMessage::SubscribeCredit { bytes, .. } => state.credits += u64::from(*bytes),
+        // Nodes decide about members; see `tests/members.rs` and `tests/pitfalls/members.rs`.
+        ClientMessage::ListMembers { .. } | ClientMessage::ChangeMember { .. } => {}
         ClientMessage::TransferLeadership { request_id, to } => {
             state.transfers.push((node, to.0));
             let outcome = match state.transfer {

@@ -5,7 +5,7 @@
 //! ```text
 //! publisher   OpenProducer ─▶ ProducerOpened;  Publish … ─▶ PublishAck … | PublishError;  Redirect, LeaderNews ◀─
 //! subscriber  Subscribe ─▶ Subscribed, Entries …, Progress …;  SubscribeCredit ─▶;  SubscriptionError ◀─
-//! control     TransferLeadership ─▶ TransferReply
+//! control     TransferLeadership ─▶ TransferReply;  ListMembers ─▶ Members;  ChangeMember ─▶ ChangeMemberReply
 //! any         Ping ─▶ Pong;  StatusQuery ─▶ StatusReply;  CommitQuery ─▶ CommitReply;  Goodbye ◀─
 //! ```
 //!
@@ -14,6 +14,7 @@
 
 mod hello;
 mod list;
+mod members;
 mod publish;
 mod status;
 mod subscribe;
@@ -24,6 +25,9 @@ pub use hello::{
     Purpose,
 };
 pub use list::{List, WireItem};
+pub use members::{
+    ChangeCode, ChangeKind, ChangeOutcome, LeaderMembers, MemberChange, MemberRow, MembersAnswer,
+};
 pub use publish::{
     AckKind, AckRun, EventsError, ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode,
 };
@@ -138,6 +142,18 @@ pub enum ClientMessage<'a> {
         /// The voter that is to lead.
         to: NodeId,
     },
+    /// Asks the leader for the cluster's members. Leader only.
+    ListMembers {
+        /// Comes back.
+        request_id: u64,
+    },
+    /// Asks the leader to change what a member is. Leader only.
+    ChangeMember {
+        /// Comes back.
+        request_id: u64,
+        /// What is to be done.
+        change: MemberChange,
+    },
 }
 
 /// From a node to a client.
@@ -232,6 +248,20 @@ pub enum ServerMessage<'a> {
         /// What became of it.
         outcome: TransferOutcome<'a>,
     },
+    /// The answer to the question for the members.
+    Members {
+        /// Of the request.
+        request_id: u64,
+        /// The leader's answer, or where to ask.
+        answer: Box<MembersAnswer<'a>>,
+    },
+    /// The answer to a change of a member, once it is committed or refused.
+    ChangeMemberReply {
+        /// Of the request.
+        request_id: u64,
+        /// What became of it.
+        outcome: ChangeOutcome<'a>,
+    },
 }
 
 impl<'a> ClientMessage<'a> {
@@ -248,6 +278,8 @@ impl<'a> ClientMessage<'a> {
             Self::Subscribe(_) => kind::SUBSCRIBE,
             Self::SubscribeCredit { .. } => kind::SUBSCRIBE_CREDIT,
             Self::TransferLeadership { .. } => kind::TRANSFER_LEADERSHIP,
+            Self::ListMembers { .. } => kind::LIST_MEMBERS,
+            Self::ChangeMember { .. } => kind::CHANGE_MEMBER,
         }
     }
 
@@ -259,7 +291,9 @@ impl<'a> ClientMessage<'a> {
             Self::Ping { .. } | Self::StatusQuery { .. } | Self::CommitQuery { .. } => true,
             Self::OpenProducer { .. } | Self::Publish(_) => matches!(purpose, Purpose::Publisher),
             Self::Subscribe(_) | Self::SubscribeCredit { .. } => matches!(purpose, Purpose::Subscriber),
-            Self::TransferLeadership { .. } => matches!(purpose, Purpose::Control),
+            Self::TransferLeadership { .. } | Self::ListMembers { .. } | Self::ChangeMember { .. } => {
+                matches!(purpose, Purpose::Control)
+            }
         }
     }
 
@@ -271,7 +305,13 @@ impl<'a> ClientMessage<'a> {
         let mut frame = FrameWriter::begin(out, self.kind(), group);
         match self {
             Self::Hello(hello) => hello.put(&mut frame),
-            Self::Ping { request_id } | Self::StatusQuery { request_id } => frame.put_u64(*request_id),
+            Self::Ping { request_id }
+            | Self::StatusQuery { request_id }
+            | Self::ListMembers { request_id } => frame.put_u64(*request_id),
+            Self::ChangeMember { request_id, change } => {
+                frame.put_u64(*request_id);
+                change.put(&mut frame);
+            }
             Self::CommitQuery { request_id, leader_required } => {
                 frame.put_u64(*request_id);
                 put_bool(&mut frame, *leader_required);
@@ -322,6 +362,10 @@ impl<'a> ClientMessage<'a> {
             kind::TRANSFER_LEADERSHIP => {
                 Self::TransferLeadership { request_id: f.u64("request_id")?, to: f.node("to")? }
             }
+            kind::LIST_MEMBERS => Self::ListMembers { request_id: f.u64("request_id")? },
+            kind::CHANGE_MEMBER => {
+                Self::ChangeMember { request_id: f.u64("request_id")?, change: MemberChange::read(f)? }
+            }
             kind => return Err(ProtocolError::UnexpectedKind { what: "a node's client port", kind }),
         };
         fields.finish()?;
@@ -350,6 +394,8 @@ impl<'a> ServerMessage<'a> {
             Self::Progress { .. } => kind::PROGRESS,
             Self::SubscriptionError(_) => kind::SUBSCRIPTION_ERROR,
             Self::TransferReply { .. } => kind::TRANSFER_REPLY,
+            Self::Members { .. } => kind::MEMBERS,
+            Self::ChangeMemberReply { .. } => kind::CHANGE_MEMBER_REPLY,
         }
     }
 
@@ -408,6 +454,14 @@ impl<'a> ServerMessage<'a> {
             }
             Self::SubscriptionError(error) => error.put(out),
             Self::TransferReply { request_id, outcome } => {
+                out.put_u64(*request_id);
+                outcome.put(out);
+            }
+            Self::Members { request_id, answer } => {
+                out.put_u64(*request_id);
+                answer.put(out);
+            }
+            Self::ChangeMemberReply { request_id, outcome } => {
                 out.put_u64(*request_id);
                 outcome.put(out);
             }
@@ -471,6 +525,13 @@ impl<'a> ServerMessage<'a> {
             kind::SUBSCRIPTION_ERROR => Self::SubscriptionError(SubscriptionError::read(f)?),
             kind::TRANSFER_REPLY => {
                 Self::TransferReply { request_id: f.u64("request_id")?, outcome: TransferOutcome::read(f)? }
+            }
+            kind::MEMBERS => {
+                let request_id = f.u64("request_id")?;
+                Self::Members { request_id, answer: Box::new(MembersAnswer::read(f)?) }
+            }
+            kind::CHANGE_MEMBER_REPLY => {
+                Self::ChangeMemberReply { request_id: f.u64("request_id")?, outcome: ChangeOutcome::read(f)? }
             }
             kind => return Err(ProtocolError::UnexpectedKind { what: "a client", kind }),
         })

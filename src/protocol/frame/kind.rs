@@ -84,6 +84,10 @@ kinds! {
     SUBSCRIBE_CREDIT = 0x51, "subscribe_credit";
     /// Make that node the leader.
     TRANSFER_LEADERSHIP = 0x52, "transfer_leadership";
+    /// Who belongs to the cluster?
+    LIST_MEMBERS = 0x53, "list_members";
+    /// Make that node a learner under a new disk, or a voter.
+    CHANGE_MEMBER = 0x54, "change_member";
 
     /// The answer to a client's hello.
     CLIENT_HELLO_REPLY = 0x80, "client_hello_reply";
@@ -117,6 +121,10 @@ kinds! {
     SUBSCRIPTION_ERROR = 0x93, "subscription_error";
     /// What became of a transfer of leadership.
     TRANSFER_REPLY = 0x94, "transfer_reply";
+    /// The answer to the question for the members.
+    MEMBERS = 0x95, "members";
+    /// What became of a change of a member.
+    CHANGE_MEMBER_REPLY = 0x96, "change_member_reply";
 }
 
 #[cfg(test)]

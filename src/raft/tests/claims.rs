@@ -50,7 +50,8 @@ fn a_claimant_asks_instead_of_campaigning_and_leaves_its_term_alone() {
 fn a_claim_is_written_again_at_start_and_kept_in_every_later_version() {
     let hard_state = HardState { term: t(2), voted_for: None, claimed_tail: Some(id(2, 5)) };
     let log = crate::raft::TermRuns::from_terms(&super::terms(&[1, 1, 1]));
-    let found = crate::raft::Restored { hard_state, membership: members(3, &[]), log, commit_hint: i(0) };
+    let found =
+        crate::raft::Restored { hard_state, memberships: members(3, &[]).into(), log, commit_hint: i(0) };
     let mut raft = Raft::new(super::config(1), found);
     assert_eq!(raft.ready().hard_state, Some((1, hard_state)));
     raft.step(n(2), Message::Heartbeat { term: t(7), commit: i(0), round: 1 });

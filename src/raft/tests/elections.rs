@@ -68,7 +68,10 @@ fn a_single_voter_elects_itself_through_the_disk() {
     let membership = members(1, &[]);
     let hard_state = HardState { term: t(4), ..HardState::default() };
     let log = TermRuns::from_terms(&terms(&[1, 4]));
-    let mut raft = Raft::new(super::config(1), Restored { hard_state, membership, log, commit_hint: i(1) });
+    let mut raft = Raft::new(
+        super::config(1),
+        Restored { hard_state, memberships: membership.into(), log, commit_hint: i(1) },
+    );
     raft.start();
     let ready = raft.ready();
     let (version, hard) = ready.hard_state.unwrap();
@@ -362,13 +365,13 @@ fn check_quorum_counts_voters_heard_within_one_timeout() {
 }
 
 #[test]
-fn pitfall_34_learners_neither_campaign_nor_vote_nor_are_asked() {
+fn pitfall_34_learners_never_campaign_and_are_not_asked() {
     let mut raft = node(4, members(3, &[4]), &[1]);
     assert_eq!(raft.role(), Role::Learner);
     raft.timer_fired(TimerKind::LeaderQuiet);
     raft.timer_fired(TimerKind::Election);
-    raft.step(n(1), pre_vote(2, id(1, 1)));
-    raft.step(n(1), vote(2, id(1, 1)));
+    raft.suspect_leader(n(1));
+    raft.timer_fired(TimerKind::PreVoteRetry);
     raft.step(n(1), Message::TimeoutNow { term: t(1) });
     let ready = drain(&mut raft);
     assert!(ready.messages.is_empty() && ready.hard_state.is_none() && ready.timers.is_empty());
@@ -379,8 +382,13 @@ fn pitfall_34_learners_neither_campaign_nor_vote_nor_are_asked() {
     voter.timer_fired(TimerKind::Election);
     let asked: Vec<_> = drain(&mut voter).messages.into_iter().map(|(to, _)| to).collect();
     assert_eq!(asked, [n(2), n(3)]);
-    voter.step(n(4), vote(5, id(4, 9)));
-    assert_eq!(voter.term(), t(1), "a learner's request is nobody's");
+    for message in [
+        Message::PreVoteReply { term: t(2), granted: true, last: id(1, 1) },
+        Message::VoteReply { term: t(2), granted: true, last: id(1, 1) },
+    ] {
+        voter.step(n(4), message);
+        assert_eq!(voter.role(), Role::PreCandidate, "a learner's grant counts for nothing");
+    }
 }
 
 #[test]
@@ -445,7 +453,8 @@ fn pitfall_52_the_largest_counters_do_not_wrap() {
     log.push(Term(COUNTER_MAX - 9));
     let hard_state = HardState { term: Term(COUNTER_MAX - 9), ..HardState::default() };
     let config = RaftConfig { id: n(1), inflight_entries_limit: u32::MAX, inflight_bytes_limit: u64::MAX };
-    let restored = Restored { hard_state, membership: members(3, &[]), log, commit_hint: LogIndex(u64::MAX) };
+    let restored =
+        Restored { hard_state, memberships: members(3, &[]).into(), log, commit_hint: LogIndex(u64::MAX) };
     let mut raft = Raft::new(config, restored);
     raft.start();
     elect(&mut raft);

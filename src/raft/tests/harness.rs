@@ -198,7 +198,12 @@ impl Cluster {
         node.disk.generation = 0;
         node.log = node.disk.log.clone();
         let log = TermRuns::from_terms(&node.log.iter().map(|slot| slot.term).collect::<Vec<_>>());
-        let restored = Restored { hard_state: node.disk.hard, membership, log, commit_hint: node.disk.hint };
+        let restored = Restored {
+            hard_state: node.disk.hard,
+            memberships: membership.into(),
+            log,
+            commit_hint: node.disk.hint,
+        };
         let mut raft = Raft::new(config(at as u16 + 1), restored);
         raft.start();
         node.seen_commit = LogIndex::ZERO;

@@ -55,8 +55,10 @@ pub(super) fn node(own: u16, membership: Membership, log: &[u64]) -> Raft {
 
 pub(super) fn restored(own: u16, membership: Membership, log: &[u64], hard_state: HardState) -> Raft {
     let log = TermRuns::from_terms(&terms(log));
-    let mut raft =
-        Raft::new(config(own), Restored { hard_state, membership, log, commit_hint: LogIndex::ZERO });
+    let mut raft = Raft::new(
+        config(own),
+        Restored { hard_state, memberships: membership.into(), log, commit_hint: LogIndex::ZERO },
+    );
     raft.start();
     drain(&mut raft);
     raft
