@@ -36,7 +36,12 @@ fn last_words_and_the_end_of_the_stream_that_come_in_one_event_are_both_noticed(
         let mut receiver = AckReceiver::new(MioNet::new(registry(&poll), 0), ends, &counters);
         let stream = MioNet::new(registry(&poll), 1).connect(listener.local_addr().unwrap()).unwrap();
         let mut peer = listener.accept().unwrap().0;
-        assert!(rings.conductor.to_receivers[0].1.push(NewPeer { stream, leftover: Vec::new(), incarnation: Incarnation(7) }).is_ok());
+        assert!(
+            rings.conductor.to_receivers[0]
+                .1
+                .push(NewPeer { stream, leftover: Vec::new(), incarnation: Incarnation(7) })
+                .is_ok()
+        );
 
         let mut events = Events::with_capacity(16);
         let deadline = Instant::now() + LIMIT;

@@ -391,7 +391,12 @@ impl Bench {
 
     /// The stream to a peer stands.
     pub fn connect(&mut self, peer: u16) {
-        assert!(self.senders[Self::place(peer)].to_batcher.push(LinkState { connected: Some(pinned(peer)) }).is_ok());
+        assert!(
+            self.senders[Self::place(peer)]
+                .to_batcher
+                .push(LinkState { connected: Some(pinned(peer)) })
+                .is_ok()
+        );
         self.turn();
     }
 }

@@ -30,7 +30,12 @@ fn pitfall_49_a_peer_that_takes_no_bytes_is_dropped_in_bounded_time_and_can_be_d
     let ends = rings.senders.remove(0);
     let mut sender = PeerSender::new(MioNet::new(registry(&poll), 0), GroupId(0), ends, &counters);
     let stream = MioNet::new(registry(&poll), 1).connect(listener.local_addr().unwrap()).unwrap();
-    assert!(rings.conductor.to_senders[0].1.push(NewPeer { stream, leftover: Vec::new(), incarnation: Incarnation(7) }).is_ok());
+    assert!(
+        rings.conductor.to_senders[0]
+            .1
+            .push(NewPeer { stream, leftover: Vec::new(), incarnation: Incarnation(7) })
+            .is_ok()
+    );
 
     let entry = batch_after(&first_entry(), 2, 1, 100_000);
     let peer = &mut rings.batcher.peers[0];

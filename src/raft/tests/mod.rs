@@ -7,6 +7,7 @@ mod elections;
 mod failover;
 mod harness;
 mod log_runs;
+mod membership;
 mod pitfalls_core;
 mod progress;
 mod reads;
