@@ -150,6 +150,8 @@ impl<D: Disk> Heads<'_, D> {
             base_chain: before.chain,
             base_term: before.id.term,
             segment_bytes,
+            // Nobody knows any more; then it is not taken for torn what an older segment may have left.
+            recycled: true,
         }
     }
 

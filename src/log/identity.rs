@@ -201,6 +201,7 @@ fn write_first_segment<D: Disk>(
         base_offset: Offset(1),
         base_chain: 0,
         base_term: Term::ZERO,
+        recycled: false,
         segment_bytes: options.segment_bytes(),
     };
     let end_position = ENTRIES_POSITION + first_entry.len_bytes() as u64;

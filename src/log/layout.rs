@@ -3,14 +3,15 @@
 //! ```text
 //! position
 //!      0  header block, 4096 B, written once, synced before the file gets its name
-//!         0 magic "TERCSEG\0" | 8 version u32 | 12 group u16 | 14 zero u16 | 16 cluster id u128 | 32 seq u64
-//!         40 generation u64 | 48 base index u64 | 56 base offset u64 | 64 base chain u64 | 72 base term u64
-//!         80 segment bytes u64 | 88 zero u32 | 92 CRC32 of bytes 0..92 u32 | zeros
+//!         0 magic "TERCSEG\0" | 8 version u32 | 12 group u16 | 14 flags u16 (1 recycled)
+//!         16 cluster id u128 | 32 seq u64 | 40 generation u64 | 48 base index u64 | 56 base offset u64
+//!         64 base chain u64 | 72 base term u64 | 80 segment bytes u64 | 88 zero u32 | 92 CRC32 of bytes 0..92 u32 | zeros
 //!   4096  watermark slot of even numbers, 64 B in a block of its own
 //!   8192  watermark slot of odd numbers
 //!         0 magic "TCWM" | 4 flags u32 (1 sealed, 2 clean) | 8 number u64 | 16 flushed index u64
 //!         24 end position u64 | 32 chain u64 | 40 commit hint u64 | 48 next seq u64 | 56 zero u32 | 60 CRC32 u32
-//!  12288  entries, back to back, each a multiple of 8 bytes; zeros after the last
+//!  12288  entries, back to back, each a multiple of 8 bytes; after the last zeros, or in a recycled file what it held
+//!         before
 //! ```
 //!
 //! *Base* values tell what stands before the file's first entry: `base_index` is the index of that entry, `base_offset`
@@ -38,6 +39,7 @@ pub const SEGMENT_VERSION: u32 = 1;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"TERCSEG\0";
 const SLOT_MAGIC: [u8; 4] = *b"TCWM";
+const FLAG_RECYCLED: u16 = 1;
 const FLAG_SEALED: u32 = 1;
 const FLAG_CLEAN: u32 = 2;
 
@@ -47,7 +49,7 @@ struct RawHeader {
     magic: [u8; 8],
     version: U32,
     group: U16,
-    zero: U16,
+    flags: U16,
     cluster: U128,
     seq: U64,
     generation: U64,
@@ -102,6 +104,9 @@ pub struct SegmentHeader {
     pub base_term: Term,
     /// Length of the file.
     pub segment_bytes: u64,
+    /// The file held an older segment, which retention has let go: what follows its end are stale entries, all with
+    /// lower indexes, and no zeros.
+    pub recycled: bool,
 }
 
 /// What the first bytes of a segment file turned out to be.
@@ -129,7 +134,7 @@ impl SegmentHeader {
             magic: SEGMENT_MAGIC,
             version: U32::new(SEGMENT_VERSION),
             group: U16::new(self.group.0),
-            zero: U16::ZERO,
+            flags: U16::new(if self.recycled { FLAG_RECYCLED } else { 0 }),
             cluster: U128::new(self.cluster_id.0),
             seq: U64::new(self.seq),
             generation: U64::new(self.generation),
@@ -161,7 +166,10 @@ impl SegmentHeader {
         }
         let counters = [raw.seq, raw.base_index, raw.base_offset, raw.base_term];
         let ranges = counters.iter().all(|value| value.get() <= COUNTER_MAX);
-        let sane = ranges && raw.base_index.get() >= 1 && raw.segment_bytes.get() >= ENTRIES_POSITION;
+        let sane = ranges
+            && raw.base_index.get() >= 1
+            && raw.segment_bytes.get() >= ENTRIES_POSITION
+            && raw.flags.get() <= FLAG_RECYCLED;
         if !sane {
             return HeaderFound::Damaged;
         }
@@ -175,6 +183,7 @@ impl SegmentHeader {
             base_chain: raw.base_chain.get(),
             base_term: Term(raw.base_term.get()),
             segment_bytes: raw.segment_bytes.get(),
+            recycled: raw.flags.get() == FLAG_RECYCLED,
         })
     }
 }
@@ -294,6 +303,19 @@ pub fn parse_segment_name(name: &str) -> Option<u64> {
     (segment_name(seq) == name).then_some(seq)
 }
 
+/// `free-<16 hexadecimal digits>`: a file that held segment `seq`, waiting to be used again.
+#[must_use]
+pub fn free_name(seq: u64) -> String {
+    format!("free-{seq:016x}")
+}
+
+/// Inverse of [`free_name`].
+#[must_use]
+pub fn parse_free_name(name: &str) -> Option<u64> {
+    let seq = u64::from_str_radix(name.strip_prefix("free-")?, 16).ok()?;
+    (free_name(seq) == name).then_some(seq)
+}
+
 /// The next segment while it is being prepared.
 pub const SPARE_NAME: &str = "spare";
 /// A segment that is being written anew.
@@ -323,6 +345,7 @@ mod tests {
         base_chain: 0xdead_beef,
         base_term: Term(4),
         segment_bytes: 8 << 20,
+        recycled: true,
     };
 
     #[test]

@@ -178,6 +178,7 @@ impl<D: Disk> Mender<D> {
             base_offset: before.next_offset,
             base_chain: before.chain,
             base_term: before.id.term,
+            recycled: false,
             segment_bytes: self
                 .options
                 .segment_bytes()

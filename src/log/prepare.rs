@@ -29,6 +29,8 @@ pub(super) struct Spare<F> {
     pub file: F,
     filled_bytes: u64,
     synced: bool,
+    /// It held an older segment: nothing has to be filled.
+    pub recycled: bool,
 }
 
 /// What [`LogStore::idle`] remembers between calls.
@@ -165,8 +167,12 @@ impl<D: Disk> LogStore<D> {
     fn prepare_step(&mut self) -> Result<bool, DiskError> {
         let len = self.options.segment_bytes();
         let Some(spare) = &mut self.spare else {
+            if let Some(file) = self.take_free()? {
+                self.spare = Some(Spare { file, filled_bytes: len, synced: true, recycled: true });
+                return Ok(false);
+            }
             let file = self.disk.create(&self.group_dir.join(SPARE_NAME), len)?;
-            self.spare = Some(Spare { file, filled_bytes: 0, synced: false });
+            self.spare = Some(Spare { file, filled_bytes: 0, synced: false, recycled: false });
             return Ok(true);
         };
         if spare.filled_bytes < len {

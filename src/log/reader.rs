@@ -192,7 +192,8 @@ impl<F: DiskFile> LogReader<F> {
         };
         let view = &self.views[at];
         let (last, point) = (view.last(), view.segment.point_for_offset(offset));
-        let Some(mut tail) = point.map(before) else { return Ok(None) };
+        // A segment that was not read at the start has no points.
+        let mut tail = point.map_or_else(|| Tail::before(view.segment.header()), before);
         while tail.id.index < last {
             let header = self.header_at(at, tail)?;
             if (header.base_offset..header.next_offset()).contains(&offset) {

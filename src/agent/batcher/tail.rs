@@ -10,8 +10,8 @@ use crate::agent::control::{Control, Fatal};
 use crate::agent::rings::BatcherRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{EntryId, LogIndex, Offset};
-use crate::entry::{BatchAccumulator, Configuration, Entry, SealContext, encode_noop};
-use crate::log::{HotTail, Pulse, StoredHardState};
+use crate::entry::{BatchAccumulator, Configuration, Entry, LogFloor, SealContext, encode_noop};
+use crate::log::{HotTail, Pulse, SegmentMark, StoredHardState};
 use crate::metrics::Counters;
 use crate::raft::{LogOp, LogView, Raft, RaftConfig, Restored};
 use crate::stream::Producers;
@@ -37,6 +37,12 @@ pub struct BatcherStart {
     pub restored: Restored,
     /// The newest configuration in the log.
     pub configuration: Configuration,
+    /// The entry with the committed one, for checkpoints; `None` where none is known to be committed.
+    pub configuration_entry: Option<Entry>,
+    /// Where the log begins.
+    pub floor: LogFloor,
+    /// Where the segments behind the first one begin.
+    pub marks: Vec<SegmentMark>,
     /// Hard state as found, pins included.
     pub hard_state: StoredHardState,
     /// The producers' table after applying everything up to `applied_index`.
