@@ -81,7 +81,9 @@ impl RecoveryVisitor for Rebuild {
                 self.producers = producers;
                 self.configuration = Some(configuration);
             }
-            (Ok(_), Ok(_)) => self.fail(format!("the checkpoint at {}: its table is of another index", checkpoint.id)),
+            (Ok(_), Ok(_)) => {
+                self.fail(format!("the checkpoint at {}: its table is of another index", checkpoint.id))
+            }
             (Err(error), _) => self.fail(format!("the checkpoint at {}: {error}", checkpoint.id)),
             (_, Err(error)) => self.fail(format!("the checkpoint at {}: {error}", checkpoint.id)),
         }
@@ -174,12 +176,7 @@ fn start_of(
     let mut runs = recovered.runs;
     runs.trim_prefix(floor.index.prev());
     Ok(BatcherStart {
-        restored: Restored {
-            hard_state,
-            membership,
-            log: runs,
-            commit_hint: recovered.commit_hint,
-        },
+        restored: Restored { hard_state, membership, log: runs, commit_hint: recovered.commit_hint },
         configuration,
         hard_state: recovered.hard_state,
         configuration_entry: rebuild.configuration_entry,

@@ -2,7 +2,7 @@
 
 use crate::base::ids::{EntryId, Epoch, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term};
 use crate::entry::Entry;
-use crate::log::{ReadError, StoredHardState};
+use crate::log::{CheckpointOrder, ReadError, SegmentMark, StoredHardState};
 use crate::protocol::client::{
     AckRun, PublishErrorCode, Purpose, RequestErrorCode, StatusReply, TransferCode,
 };
@@ -297,6 +297,8 @@ pub enum LogCommand {
         /// What to store.
         state: StoredHardState,
     },
+    /// Write a checkpoint of what was appended before, at leisure.
+    Checkpoint(Box<CheckpointOrder>),
 }
 
 /// Log writer to batcher.
@@ -316,6 +318,10 @@ pub enum LogEvent {
         /// Newest durable write.
         write_id: u64,
     },
+    /// The log goes on in another segment.
+    SegmentBegun(SegmentMark),
+    /// The checkpoint that was ordered is durable.
+    CheckpointWritten,
     /// The disk has no room for the next segment, or has room again. Nothing is lost: the writer goes on where it
     /// stopped.
     Full(bool),

@@ -16,14 +16,15 @@ use super::error::LogError;
 use super::hard_state::{HardStateFile, StoredHardState};
 use super::identity::Identity;
 use super::layout::{
-    ENTRIES_POSITION, HARD_STATE_NAME, LOCK_NAME, MEND_NAME, SPARE_NAME, Slot, group_dir, parse_free_name, segment_name,
+    ENTRIES_POSITION, HARD_STATE_NAME, LOCK_NAME, MEND_NAME, SPARE_NAME, Slot, group_dir, parse_free_name,
+    segment_name,
 };
 use super::prepare::IdleState;
 use super::pulse::Pulse;
 use super::recovery::{Depth, EntriesOnly, Place, RecoveryReport, RecoveryVisitor, Survey};
-use super::segment::CatalogChange;
 use super::retention::{Checkpoints, Doomed, SegmentMark};
 use super::scanner::Scanner;
+use super::segment::CatalogChange;
 use super::store::LogStore;
 use crate::base::ids::{EntryId, LogIndex, Offset};
 use crate::entry::{EntryView, LogFloor};
@@ -224,11 +225,7 @@ impl<D: Disk> LogStore<D> {
     }
 }
 
-fn recovered<F: DiskFile>(
-    identity: Identity,
-    survey: &Survey<F>,
-    stored: &StoredHardState,
-) -> Recovered {
+fn recovered<F: DiskFile>(identity: Identity, survey: &Survey<F>, stored: &StoredHardState) -> Recovered {
     Recovered {
         floor: survey.checkpoints.newest.as_ref().map_or(LogFloor::START, |newest| newest.floor),
         marks: marks_of(survey),

@@ -52,6 +52,8 @@ pub struct IdleWork {
     pub preparing: bool,
     /// Files unlinked.
     pub unlinked: usize,
+    /// Files wait until a reader lets go of them: call again.
+    pub waiting_for_readers: bool,
     /// When the watermark will be due, if it is behind.
     pub deadline_ns: Option<u64>,
 }
@@ -102,6 +104,7 @@ impl<D: Disk> LogStore<D> {
         }
         work.preparing = self.prepare_slice()?;
         work.unlinked = self.unlink_free()?;
+        work.waiting_for_readers = !self.doomed.is_empty();
         work.deadline_ns = self.idle.behind_since.map(|(since_ns, _)| since_ns + IDLE_WATERMARK_NS);
         Ok(work)
     }

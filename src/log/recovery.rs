@@ -256,7 +256,10 @@ impl<D: Disk> Place<'_, D> {
             return match &checkpoints.newest {
                 // Only an installation leaves a log without a file: it begins behind the checkpoint.
                 Some(stored) if stored.floor.index == stored.checkpoint.id.index.next() => Ok(()),
-                Some(stored) => Err(self.missing(stored.first_segment.seq, "the checkpoint says that the log begins there")),
+                Some(stored) => {
+                    Err(self
+                        .missing(stored.first_segment.seq, "the checkpoint says that the log begins there"))
+                }
                 None => Err(self.missing(1, "the directory has no segments")),
             };
         };
@@ -332,7 +335,8 @@ fn is_sealed_for<F: DiskFile>(live: &Live<F>, next: &SegmentHeader) -> bool {
 /// The first segment that must be read for everything behind `index` to be known.
 fn first_to_read<F: DiskFile>(live: &[Live<F>], index: LogIndex) -> usize {
     let holds = live.partition_point(|live| live.segment.base_index() <= index.next()).saturating_sub(1);
-    let unsealed = live.windows(2).take(holds).position(|pair| !is_sealed_for(&pair[0], pair[1].segment.header()));
+    let unsealed =
+        live.windows(2).take(holds).position(|pair| !is_sealed_for(&pair[0], pair[1].segment.header()));
     unsealed.unwrap_or(holds)
 }
 
@@ -397,7 +401,9 @@ impl<'v> Walk<'v> {
 
     /// At the checkpoint's index, its chain value and offset must be those of the log.
     fn check_checkpoint(&self, path: &Path) -> Result<(), LogError> {
-        let Some(checkpoint) = self.checkpoint.filter(|at| at.id.index == self.tail.id.index) else { return Ok(()) };
+        let Some(checkpoint) = self.checkpoint.filter(|at| at.id.index == self.tail.id.index) else {
+            return Ok(());
+        };
         if (Tail { end_position: self.tail.end_position, ..checkpoint }) == self.tail {
             return Ok(());
         }
@@ -427,7 +433,8 @@ impl<'v> Walk<'v> {
                 break;
             }
             // A checkpoint is written once what it contains is durable.
-            let watermark = live.slot.flushed_index.max(self.checkpoint.map_or(LogIndex::ZERO, |at| at.id.index));
+            let watermark =
+                live.slot.flushed_index.max(self.checkpoint.map_or(LogIndex::ZERO, |at| at.id.index));
             let durable = limit.is_some() || next <= watermark;
             let standing = if durable { Standing::Durable } else { Standing::Unproven };
             let known_last = limit.map_or(watermark, LogIndex::prev);
@@ -553,7 +560,9 @@ fn refine(found: Found, recycled: bool, rest: Rest) -> (Found, Option<EntryId>) 
         _ if rest.unsupported.is_some() => (Found::Unsupported, None),
         // What an older segment left there has lower indexes, so it claims nothing; and where nothing does, no whole
         // header of anything that was ever to follow is left, and the log goes on in place.
-        _ if recycled && rest.claimed.is_none() && !rest.gave_up && found.may_be_left_over() => (Found::Leftover, None),
+        _ if recycled && rest.claimed.is_none() && !rest.gave_up && found.may_be_left_over() => {
+            (Found::Leftover, None)
+        }
         Found::Blank | Found::NoRoom if rest.dirty_at.is_some() => (Found::Hole, rest.claimed),
         _ => (found, rest.claimed),
     }

@@ -80,7 +80,13 @@ impl<D: Disk> LogStore<D> {
         let kept = first_removed.prev();
         let holds = |live: &&Live<D::File>| live.segment.base_index() <= kept;
         let Some(live) = self.live.iter().rev().find(holds) else {
-            unreachable!("what is committed is not truncated, and what is trimmed is committed")
+            // Everything behind an installed checkpoint goes.
+            let first = self.live[0].segment.header();
+            assert!(
+                first.base_index == first_removed,
+                "what is committed is not truncated, nor what is trimmed"
+            );
+            return Ok(Tail::before(first));
         };
         let segment = &*live.segment;
         let mut tail = Tail::before(segment.header());
@@ -146,7 +152,12 @@ impl<D: Disk> LogStore<D> {
         created.map(|file| (file, false)).map_err(|error| self.fail(error))
     }
 
-    pub(super) fn name_segment(&self, file: &D::File, header: &SegmentHeader, slot: &Slot) -> Result<(), DiskError> {
+    pub(super) fn name_segment(
+        &self,
+        file: &D::File,
+        header: &SegmentHeader,
+        slot: &Slot,
+    ) -> Result<(), DiskError> {
         file.write_at(&[IoSlice::new(&encode_head(header, slot))], 0)?;
         file.sync_data()?;
         self.pulse.beat();

@@ -15,7 +15,7 @@ use super::net::{Host, Owner, SharedWorld, SimClock, SimNet, SimStream};
 use super::report::Violation;
 use crate::agent::Agent;
 use crate::agent::ack_receiver::AckReceiver;
-use crate::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, TimerSettings};
+use crate::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, RetentionSettings, TimerSettings};
 use crate::agent::boot::{BootError, Booted, boot};
 use crate::agent::commands::LogEvent;
 use crate::agent::conductor::{Conductor, ConductorSettings};
@@ -65,6 +65,8 @@ pub struct Shape {
     pub timers: TimerSettings,
     /// See `BatcherSettings`.
     pub disk_stall_limit_ns: u64,
+    /// What goes from the beginning of the log.
+    pub retention: RetentionSettings,
     /// Agents take turns in a drawn order, as threads of their own would.
     pub interleaved: bool,
 }
@@ -477,6 +479,7 @@ fn batcher_settings(id: NodeId, seed: u64, shape: &Shape, booted: &Booted<SimDis
         batch: shape.batch,
         timers: shape.timers,
         disk_stall_limit_ns: shape.disk_stall_limit_ns,
+        retention: shape.retention,
         seed,
         limits: shape.batcher,
         version: "simulated",

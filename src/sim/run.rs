@@ -9,7 +9,7 @@ use super::invariants::End;
 use super::node::Shape;
 use super::report::{Report, Violation};
 use super::workload::PublisherPlan;
-use crate::agent::batcher::{BatcherLimits, TimerSettings};
+use crate::agent::batcher::{BatcherLimits, RetentionSettings, TimerSettings};
 use crate::agent::delivery::DeliveryLimits;
 use crate::base::clock::{NS_PER_MS, NS_PER_S};
 use crate::base::prng::Prng;
@@ -163,6 +163,7 @@ fn draw_shape(prng: &mut Prng, options: Options) -> Shape {
         timers: TimerSettings { heartbeat_interval_ns: 50 * NS_PER_MS, missed_heartbeats: 3 },
         interleaved: prng.chance(500_000),
         disk_stall_limit_ns: prng.between(50, 500) * NS_PER_MS,
+        retention: RetentionSettings::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use tercet::agent::Agent;
-use tercet::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, TimerSettings};
+use tercet::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, RetentionSettings, TimerSettings};
 use tercet::agent::boot::boot;
 use tercet::agent::commands::{
     BatcherReply, BatcherRequest, ConnectionId, LinkState, LogCommand, LogEvent, PeerMessage, PublishChunk,
@@ -166,6 +166,7 @@ impl Bench {
             batch: BatchLimits { events_max: 64, bytes_max: 24 << 10, delay_max_ns: NS_PER_MS },
             timers: TimerSettings { heartbeat_interval_ns: 50 * NS_PER_MS, missed_heartbeats: 3 },
             disk_stall_limit_ns: 500_000_000,
+            retention: RetentionSettings::default(),
             seed: 1,
             limits,
             version: "test",
@@ -224,6 +225,9 @@ impl Bench {
                 LogCommand::Append(entry) => self.handed.1 = entry.index(),
                 LogCommand::TruncateFrom { first_removed, generation } => {
                     self.handed = (*generation, first_removed.prev());
+                }
+                LogCommand::Checkpoint(_) => {
+                    assert!(self.writer.to_batcher.push(LogEvent::CheckpointWritten).is_ok());
                 }
             }
             self.written.push(command);

@@ -59,6 +59,12 @@ impl<C: Clock> Batcher<C> {
             && let Ok(configuration) = entry.view().configuration()
         {
             self.configuration = configuration;
+            self.retention.configuration_entry = Some(entry.clone());
+        }
+        if header.kind == EntryKind::Trim
+            && let Ok(floor) = entry.view().trim()
+        {
+            self.apply_trim(floor);
         }
         self.applied =
             Applied { index: header.index, chain: entry.chain(), next_offset: header.next_offset() };

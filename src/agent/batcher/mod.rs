@@ -17,6 +17,7 @@ mod mending;
 mod pending;
 mod publish;
 mod replicate;
+mod retention;
 mod status;
 mod tail;
 mod timers;
@@ -25,6 +26,7 @@ mod transfer;
 use std::collections::VecDeque;
 
 pub use hard_state::Pins;
+pub use retention::RetentionSettings;
 pub use tail::{BatcherStart, TailState};
 pub use timers::TimerSettings;
 
@@ -87,6 +89,8 @@ pub struct BatcherSettings {
     pub timers: TimerSettings,
     /// A leader whose log writer reports nothing for so long gives up leadership.
     pub disk_stall_limit_ns: u64,
+    /// What may go from the beginning of the log.
+    pub retention: RetentionSettings,
     /// Seed of the jitter; must differ between nodes.
     pub seed: u64,
     /// Bounds.
@@ -120,6 +124,10 @@ struct BatcherCounters {
     disk_stalls: Counter,
     // Transfers of leadership begun.
     transfers_begun: Counter,
+    // Trims appended by this node as leader.
+    trims: Counter,
+    // Checkpoints handed to the log writer.
+    checkpoints: Counter,
 }
 
 impl BatcherCounters {
@@ -136,6 +144,8 @@ impl BatcherCounters {
             peers_gone: counters.register("batcher_peers_gone"),
             disk_stalls: counters.register("batcher_disk_stalls"),
             transfers_begun: counters.register("batcher_transfers_begun"),
+            trims: counters.register("batcher_trims"),
+            checkpoints: counters.register("batcher_checkpoints"),
         }
     }
 }
@@ -176,6 +186,7 @@ pub struct Batcher<C> {
     unwritten: Unwritten,
     disk_watch: disk_watch::DiskWatch,
     handover: transfer::Handover,
+    retention: retention::Retention,
     reads: Vec<status::OpenRead>,
     next_read_token: u64,
     led_before: bool,
@@ -200,22 +211,28 @@ impl<C: Clock> Agent for Batcher<C> {
         self.settle(Vec::new());
         work += self.drain_requests();
         work += self.seal_if_due();
+        work += self.trim_if_due();
         self.go_on_with_handover();
         self.settle(Vec::new());
         work += self.pump_peers();
         self.settle(Vec::new());
         self.publish_readable();
         self.trim_hot_tail();
+        work += self.checkpoint_if_due();
         self.check_drained();
         work
     }
 
     fn next_deadline_ns(&self) -> Option<u64> {
         let batch = self.accumulator.deadline_ns();
-        [self.timers.next_deadline_ns(), batch, self.disk_watch_deadline_ns(), self.handover_deadline_ns()]
-            .into_iter()
-            .flatten()
-            .min()
+        let deadlines = [
+            self.timers.next_deadline_ns(),
+            batch,
+            self.disk_watch_deadline_ns(),
+            self.handover_deadline_ns(),
+            self.trim_deadline_ns(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     fn is_stalled(&self) -> bool {
@@ -318,6 +335,8 @@ impl<C: Clock> Batcher<C> {
                     self.raft.log_stable(generation, stable);
                     self.publish_hint();
                 }
+                LogEvent::SegmentBegun(mark) => self.retention.note_segment(mark),
+                LogEvent::CheckpointWritten => self.retention.checkpoint_written(),
                 LogEvent::Full(is_full) => self.disk_watch.is_full = is_full,
                 LogEvent::HardStateFlushed { write_id } => {
                     self.disk_watch.progressed(self.now_ns);

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use super::Batcher;
 use crate::agent::commands::{CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerMessage, SenderCommand};
-use crate::agent::control::Fatal;
 use crate::agent::rings::BatcherPeerRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{LogIndex, NodeId};
@@ -118,6 +117,7 @@ impl<C: Clock> Batcher<C> {
             if changed.is_some() && self.led_before && !self.is_leader() {
                 self.led_before = false;
                 self.counters.leaderships_lost.increment();
+                self.retention.forget_trim();
                 self.producers.drop_overlay();
                 self.abandon_clients();
             }
@@ -275,12 +275,10 @@ impl<C: Clock> Batcher<C> {
                 port.fetched.clear();
                 port.fetched.extend(entries);
             }
+            // Trimmed meanwhile: the core knows, and plans anew.
+            Err(ReadError::Gone { .. }) => port.fetched.clear(),
             // The reader has reported it: this node is about to mend, and does not ask for it again before.
             Err(ReadError::Corrupt(_)) => port.requested = Some(reply.first),
-            Err(error) => self.control.fail(Fatal::Disk(format!(
-                "cannot read index {} from this node's own log for peer {}: {error}",
-                reply.first, reply.peer
-            ))),
         }
     }
 }

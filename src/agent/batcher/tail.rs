@@ -126,6 +126,7 @@ impl<C: Clock> Batcher<C> {
         assert_eq!(tail.index, last, "the suffix reaches the end of the log");
         let peers = rings.peers.drain(..).map(PeerPort::new).collect();
         rings.commit_tail.publish(start.applied_index.0, start.applied_next_offset.prev().0);
+        rings.commit_tail.publish_floor(start.floor.offset.0);
         Self {
             clock,
             now_ns: 0,
@@ -159,6 +160,7 @@ impl<C: Clock> Batcher<C> {
             unwritten: Unwritten::default(),
             disk_watch: super::disk_watch::DiskWatch::new(start.pulse),
             handover: super::transfer::Handover::default(),
+            retention: super::retention::Retention::new(start.floor, start.configuration_entry, start.marks),
             reads: Vec::new(),
             next_read_token: 1,
             led_before: false,
