@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::Agent;
-use super::commands::{LogCommand, LogEvent};
+use super::commands::{Installation, LogCommand, LogEvent};
 use super::control::{Control, Fatal};
 use super::rings::LogWriterRings;
 use crate::base::clock::NS_PER_MS;
@@ -227,6 +227,7 @@ impl<D: Disk> LogWriter<D> {
             LogCommand::TruncateFrom { first_removed, generation } => {
                 (self.truncate(*first_removed, *generation), 0)
             }
+            LogCommand::Install(installation) => (self.install(installation), 0),
             LogCommand::Checkpoint(order) => {
                 self.store.order_checkpoint((**order).clone());
                 (Ok(()), 0)
@@ -260,6 +261,18 @@ impl<D: Disk> LogWriter<D> {
         self.generation = generation;
         self.written = self.written.min(first_removed.prev());
         self.flushed = self.flushed.min(first_removed.prev());
+        Ok(())
+    }
+
+    /// Whatever was reported before is void; what is reported next begins behind the checkpoint.
+    fn install(&mut self, installation: &Installation) -> Result<(), LogError> {
+        let Installation { order, chain, log_time_ns, generation } = installation;
+        self.store.install_checkpoint(order, (*chain, *log_time_ns), *generation)?;
+        self.generation = *generation;
+        (self.written, self.flushed) = (order.id.index, order.id.index);
+        // A checkpoint that was under way is forgotten, and so are marks of the old log.
+        self.news.retain(|event| !matches!(event, LogEvent::SegmentBegun(_)));
+        self.news.push_back(LogEvent::CheckpointWritten);
         Ok(())
     }
 

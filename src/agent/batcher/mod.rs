@@ -13,6 +13,7 @@
 mod commit;
 mod disk_watch;
 mod hard_state;
+mod install;
 mod mending;
 mod pending;
 mod publish;
@@ -128,6 +129,10 @@ struct BatcherCounters {
     trims: Counter,
     // Checkpoints handed to the log writer.
     checkpoints: Counter,
+    // Checkpoints begun to be sent to peers that retention has left behind.
+    checkpoints_sent: Counter,
+    // Leaders' checkpoints with which this node's log began anew.
+    checkpoints_installed: Counter,
 }
 
 impl BatcherCounters {
@@ -146,6 +151,8 @@ impl BatcherCounters {
             transfers_begun: counters.register("batcher_transfers_begun"),
             trims: counters.register("batcher_trims"),
             checkpoints: counters.register("batcher_checkpoints"),
+            checkpoints_sent: counters.register("batcher_checkpoints_sent"),
+            checkpoints_installed: counters.register("batcher_checkpoints_installed"),
         }
     }
 }
@@ -187,6 +194,7 @@ pub struct Batcher<C> {
     disk_watch: disk_watch::DiskWatch,
     handover: transfer::Handover,
     retention: retention::Retention,
+    incoming: install::Incoming,
     reads: Vec<status::OpenRead>,
     next_read_token: u64,
     led_before: bool,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Batcher;
+use super::install::Outgoing;
 use crate::agent::commands::{CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerMessage, SenderCommand};
 use crate::agent::rings::BatcherPeerRings;
 use crate::base::clock::Clock;
@@ -24,6 +25,8 @@ pub(super) struct PeerPort {
     fetched: VecDeque<Entry>,
     /// The conductor found that the peer's process is gone, and the core has not been told yet.
     pub(super) is_gone: bool,
+    /// A checkpoint on its way.
+    pub(super) outgoing: Option<Outgoing>,
     /// The reader works for this peer's mending.
     pub(super) is_reading_for_mending: bool,
 }
@@ -36,8 +39,14 @@ impl PeerPort {
             requested: None,
             fetched: VecDeque::new(),
             is_gone: false,
+            outgoing: None,
             is_reading_for_mending: false,
         }
+    }
+
+    /// What was fetched is of another log, or for a stream that is gone.
+    pub(super) fn forget_fetched(&mut self) {
+        self.fetched.clear();
     }
 
     pub(super) const fn id(&self) -> NodeId {
@@ -62,6 +71,10 @@ impl<C: Clock> Batcher<C> {
                         let from = self.peers[slot].id();
                         self.raft.step(from, message);
                         self.settle(entries);
+                    }
+                    PeerMessage::Checkpoint { chunk, bytes } => {
+                        let from = self.peers[slot].id();
+                        self.hear_checkpoint(from, chunk, &bytes);
                     }
                     PeerMessage::Mend { message, .. } => self.hear_mend(slot, message),
                 }
@@ -94,6 +107,7 @@ impl<C: Clock> Batcher<C> {
             let peer = self.peers[slot].id();
             self.peers[slot].connected = state.connected;
             self.peers[slot].fetched.clear();
+            self.peers[slot].outgoing = None;
             if state.connected {
                 self.peers[slot].is_gone = false;
                 self.raft.peer_connected(peer);
@@ -117,6 +131,7 @@ impl<C: Clock> Batcher<C> {
             if changed.is_some() && self.led_before && !self.is_leader() {
                 self.led_before = false;
                 self.counters.leaderships_lost.increment();
+                self.peers.iter_mut().for_each(|port| port.outgoing = None);
                 self.retention.forget_trim();
                 self.producers.drop_overlay();
                 self.abandon_clients();
@@ -177,6 +192,9 @@ impl<C: Clock> Batcher<C> {
         let mut work = 0;
         for slot in 0..self.peers.len() {
             if !self.peers[slot].connected {
+                continue;
+            }
+            if self.pump_checkpoint(slot) {
                 continue;
             }
             for _ in 0..self.settings.limits.peer_messages_limit {

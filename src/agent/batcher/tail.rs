@@ -161,6 +161,7 @@ impl<C: Clock> Batcher<C> {
             disk_watch: super::disk_watch::DiskWatch::new(start.pulse),
             handover: super::transfer::Handover::default(),
             retention: super::retention::Retention::new(start.floor, start.configuration_entry, start.marks),
+            incoming: super::install::Incoming::default(),
             reads: Vec::new(),
             next_read_token: 1,
             led_before: false,
@@ -226,6 +227,7 @@ impl<C: Clock> Batcher<C> {
                     self.append(entry);
                 }
             }
+            LogOp::Install { id, generation } => self.install(id, generation),
             LogOp::AppendNoop { id } => {
                 let entry = encode_noop(&self.seal_context(id));
                 self.append(entry);
