@@ -92,7 +92,11 @@ impl Raft {
     /// what it says. Where this node's log does not reach `id`, or has another entry there, it begins anew behind it
     /// ([`LogOp::Install`], Raft paper, figure 13); else it keeps what it has (PITFALLS 36).
     pub fn checkpoint_received(&mut self, from: NodeId, term: Term, id: EntryId, membership: Membership) {
-        if self.is_halted() || !self.membership.contains(from) || id.term > term || !self.hear_leader(from, term) {
+        if self.is_halted()
+            || !self.membership.contains(from)
+            || id.term > term
+            || !self.hear_leader(from, term)
+        {
             return;
         }
         // Committed, so a log that is committed as far, or has that entry, agrees with the leader's up to there.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::tail::TailState;
 use super::Batcher;
+use super::tail::TailState;
 use crate::agent::commands::{Installation, LogCommand, SenderCommand};
 use crate::agent::control::Fatal;
 use crate::base::clock::Clock;
@@ -74,7 +74,10 @@ impl<C: Clock> Batcher<C> {
         }
         if self.peers[slot].outgoing.is_none() {
             let Some(order) = self.checkpoint() else { return true };
-            tracing::info!("peer {peer} lacks what retention has removed: sending it the checkpoint at {}", order.id);
+            tracing::info!(
+                "peer {peer} lacks what retention has removed: sending it the checkpoint at {}",
+                order.id
+            );
             self.counters.checkpoints_sent.increment();
             self.peers[slot].outgoing = Some(Outgoing { image: order.image, id: order.id, position: 0 });
         }
@@ -124,7 +127,11 @@ impl<C: Clock> Batcher<C> {
         }
     }
 
-    fn check_image(&self, chunk: &CheckpointChunk, image: Arc<[u8]>) -> Result<(Checked, Membership), String> {
+    fn check_image(
+        &self,
+        chunk: &CheckpointChunk,
+        image: Arc<[u8]>,
+    ) -> Result<(Checked, Membership), String> {
         let checkpoint = Checkpoint::decode(&image).map_err(|error| error.to_string())?;
         let producers = Producers::decode_state(&checkpoint.producers).map_err(|error| error.to_string())?;
         let configuration = checkpoint.configuration().map_err(|error| error.to_string())?;
@@ -143,7 +150,8 @@ impl<C: Clock> Batcher<C> {
     /// The core has put its log away: everything begins anew behind the checkpoint that was just received.
     pub(super) fn install(&mut self, id: EntryId, generation: u64) {
         let Some(Checked { image, checkpoint, producers }) = self.incoming.checked.take() else {
-            self.control.fail(Fatal::Divergence(format!("no checkpoint at {id} is at hand to begin the log with")));
+            self.control
+                .fail(Fatal::Divergence(format!("no checkpoint at {id} is at hand to begin the log with")));
             return;
         };
         assert!(checkpoint.id == id && id.index > self.applied.index, "only a newer checkpoint is installed");
@@ -179,4 +187,3 @@ impl<C: Clock> Batcher<C> {
         self.hand_to_writer(LogCommand::Install(Box::new(installation)));
     }
 }
-

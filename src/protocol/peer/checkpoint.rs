@@ -26,7 +26,12 @@ pub struct CheckpointChunk {
 ///
 /// # Panics
 /// When there are none, more than [`CHECKPOINT_CHUNK_BYTES_MAX`], or more than the image has there.
-pub fn encode_checkpoint_header(group: GroupId, chunk: &CheckpointChunk, chunk_bytes: usize, out: &mut Vec<u8>) {
+pub fn encode_checkpoint_header(
+    group: GroupId,
+    chunk: &CheckpointChunk,
+    chunk_bytes: usize,
+    out: &mut Vec<u8>,
+) {
     assert!((1..=CHECKPOINT_CHUNK_BYTES_MAX).contains(&chunk_bytes), "{chunk_bytes} bytes in a chunk");
     assert!(chunk.position + chunk_bytes as u64 <= chunk.total_bytes, "a chunk lies within its image");
     let mut frame = FrameWriter::begin(out, kind::CHECKPOINT, group);
