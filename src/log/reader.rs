@@ -110,6 +110,19 @@ impl<F: DiskFile> LogReader<F> {
         self.views.first().map(|view| view.segment.base_index())
     }
 
+    /// First and last index of what the start has not read, only the heads of its files: nobody knows yet whether it is
+    /// whole. `None`: everything was read, or written since.
+    #[must_use]
+    pub fn unread(&self) -> Option<(LogIndex, LogIndex)> {
+        let mut unread = self.views.iter().filter(|view| {
+            let first = view.segment.base_index();
+            view.last() >= first && view.segment.point_for_index(view.last()).is_none()
+        });
+        let first = unread.next()?;
+        let last = unread.last().unwrap_or(first);
+        Some((first.segment.base_index(), last.last()))
+    }
+
     /// Last published index.
     #[must_use]
     pub fn last_index(&self) -> LogIndex {

@@ -347,6 +347,7 @@ impl SimNode {
         earlier(self.reader_due_ns);
         earlier(self.reports_due_ns);
         earlier(running.writer.next_deadline_ns());
+        earlier(running.reader.next_deadline_ns());
         if running.agents().any(Agent::is_stalled)
             || running.writer.is_stalled()
             || running.reader.is_stalled()
@@ -394,7 +395,9 @@ impl SimNode {
             let all = hand_on_reports(&mut running.reports);
             self.reports_due_ns = (!all).then_some(now_ns + NS_PER_MS);
         }
-        if self.reader_due_ns.is_some_and(|at| at <= now_ns) {
+        let reader_is_due =
+            self.reader_due_ns.into_iter().chain(running.reader.next_deadline_ns()).any(|at| at <= now_ns);
+        if reader_is_due {
             let work = running.reader.do_work(now_ns, &[]);
             self.reader_due_ns = (work > 0).then_some(now_ns + delay_ns);
         }

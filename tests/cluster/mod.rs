@@ -326,7 +326,16 @@ impl TestCluster {
     }
 
     /// As [`TestCluster::start`]; `prepare` is shown each data directory, empty, before it is formatted.
-    pub fn start_on(nodes: u16, mut prepare: impl FnMut(&Path)) -> Self {
+    pub fn start_on(nodes: u16, prepare: impl FnMut(&Path)) -> Self {
+        Self::start_as(nodes, prepare, |_| ())
+    }
+
+    /// As [`TestCluster::start`], with settings changed by `change`.
+    pub fn start_with(nodes: u16, change: impl Fn(&mut Settings)) -> Self {
+        Self::start_as(nodes, |_| (), change)
+    }
+
+    fn start_as(nodes: u16, mut prepare: impl FnMut(&Path), change: impl Fn(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports = free_ports(2 * usize::from(nodes));
         let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -347,6 +356,7 @@ impl TestCluster {
                     ThreadingMode::Shared
                 };
                 settings.log.segment_bytes = 8 << 20;
+                change(&mut settings);
                 let config = dir.path().join(format!("node-{}.toml", own.id));
                 fs::create_dir(&data_dir).expect("a writable directory");
                 prepare(&data_dir);
@@ -423,6 +433,11 @@ impl TestCluster {
         let ended = run(&["subscribe", "--servers", &self.server(place), "--topic", topic, "--until-end"]);
         assert_eq!(ended.stderr, "", "a leader was found");
         ended.expect_code(0).stdout
+    }
+
+    /// Waits until a node says that it has mended something.
+    pub fn said_mended(&self, place: usize) {
+        eventually("a node that mends", || self.nodes[place].said().contains("mended").then_some(()));
     }
 
     /// kill -9 of all nodes, and a new start of all.

@@ -42,6 +42,10 @@ impl LogMatching {
         // What retention has removed cannot be compared any more.
         let begins = a.base().index.max(b.base().index).max(LogIndex(1));
         let mut index = if still_known { known.index.next().max(begins) } else { begins };
+        // Where they differ as far back as both reach, nothing can be said.
+        if common < begins || a.term_at(common) != b.term_at(common) {
+            return Ok(());
+        }
         while index <= common {
             if a.term_at(index) != b.term_at(index) {
                 return Err(format!(
@@ -51,9 +55,6 @@ impl LogMatching {
                 ));
             }
             index = index.next();
-        }
-        if common < begins {
-            return Ok(());
         }
         let term = a.term_at(common).unwrap_or_default();
         self.agreed.insert(pair, EntryId::new(term, common));
