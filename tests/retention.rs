@@ -45,12 +45,13 @@ fn names(data_dir: &Path) -> Vec<String> {
     files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// What is kept, the segment that is being filled, those of the last two checkpoints, one that is prepared, two that
-/// wait to be used again, and little files.
+/// The two segments that are kept, what of the one before and of the one being filled is in use, one for laggards that
+/// there may have been, one that is prepared, two that wait to be used again; and little files.
 fn assert_within_bound(cluster: &TestCluster) {
     for node in &cluster.nodes {
-        let (bytes, bound) = (log_bytes(&node.data_dir), 10 * SEGMENT_BYTES);
-        assert!(bytes <= bound, "{bytes} of {bound} bytes: {:?}", names(&node.data_dir));
+        eventually("a disk within its bound", || {
+            (log_bytes(&node.data_dir) <= 9 * SEGMENT_BYTES).then_some(())
+        });
     }
 }
 
@@ -113,7 +114,8 @@ fn files_of_trimmed_segments_are_used_again() {
     let mut recycled = 0;
     for node in &cluster.nodes {
         for name in names(&node.data_dir).iter().filter(|name| name.starts_with("seg-")) {
-            let bytes = fs::read(node.data_dir.join("group-0").join(name)).unwrap();
+            // One may be let go at this very moment.
+            let Ok(bytes) = fs::read(node.data_dir.join("group-0").join(name)) else { continue };
             recycled += usize::from(bytes[14] & 1 == 1);
         }
     }

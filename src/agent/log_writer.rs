@@ -290,10 +290,9 @@ impl<D: Disk> LogWriter<D> {
         if before != (self.generation, self.written, self.flushed) || self.unreported.is_some() {
             self.report();
         }
-        if self.store.preparation_is_due() {
+        // A few steps a segment, and the next one's preparation waits for what they let go.
+        if !self.checkpoint_step()? && self.store.preparation_is_due() {
             self.store.prepare_slice()?;
-        } else {
-            self.checkpoint_step()?;
         }
         Ok(())
     }
@@ -305,6 +304,7 @@ impl<D: Disk> LogWriter<D> {
         }
         if self.store.checkpoint_step()? {
             self.counters.checkpoints.increment();
+            // Of a copy too: one report more does no harm.
             self.news.push_back(LogEvent::CheckpointWritten);
         }
         Ok(true)
@@ -342,6 +342,7 @@ impl<D: Disk> LogWriter<D> {
             self.next_idle_ns = Some(now_ns + IDLE_AFTER_NS);
             return Ok(0);
         }
+        self.store.order_copy();
         let stepped = self.checkpoint_step()?;
         let idle = self.store.idle(now_ns)?;
         // A reader that still holds a segment lets go of it within moments; nobody tells when.

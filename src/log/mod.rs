@@ -72,12 +72,16 @@ pub use verify::{SegmentReport, VerifyReport, verify};
 use crate::base::ids::GroupId;
 use crate::base::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
+/// How much of the end of a log is read at the start; a fraction of a second on a slow disk.
+const START_READ_BYTES: u64 = 128 << 20;
+
 /// How a log is laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogOptions {
     group: GroupId,
     segment_bytes: u64,
     recycle: bool,
+    start_read_bytes: u64,
 }
 
 /// A segment size outside 8 MiB to 2 GiB, or no multiple of 4 KiB.
@@ -93,7 +97,7 @@ impl LogOptions {
     pub fn new(group: GroupId, segment_bytes: u64) -> Result<Self, SegmentBytesError> {
         let fits = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes);
         if fits && segment_bytes.is_multiple_of(layout::BLOCK_BYTES) {
-            Ok(Self { group, segment_bytes, recycle: true })
+            Ok(Self { group, segment_bytes, recycle: true, start_read_bytes: START_READ_BYTES })
         } else {
             Err(SegmentBytesError(segment_bytes))
         }
@@ -103,13 +107,20 @@ impl LogOptions {
     #[doc(hidden)]
     #[must_use]
     pub const fn for_tests(group: GroupId, segment_bytes: u64) -> Self {
-        Self { group, segment_bytes, recycle: true }
+        Self { group, segment_bytes, recycle: true, start_read_bytes: 0 }
     }
 
     /// Whether files of trimmed segments are used again (the default) or unlinked.
     #[must_use]
     pub const fn with_recycling(self, recycle: bool) -> Self {
         Self { recycle, ..self }
+    }
+
+    /// How much of the end of a log is read and verified at the start, also where a checkpoint would do with less. The
+    /// rest is read at leisure, by the reader.
+    #[must_use]
+    pub const fn start_read_bytes(&self) -> u64 {
+        self.start_read_bytes
     }
 
     /// As said by [`LogOptions::with_recycling`].

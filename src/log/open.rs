@@ -87,7 +87,8 @@ impl<D: Disk> LogStore<D> {
         options: LogOptions,
         visitor: &mut dyn RecoveryVisitor,
     ) -> Result<(Self, Recovered), LogError> {
-        Self::open_at(disk, data_dir, options, Depth::BehindCheckpoint, visitor)
+        let depth = Depth::BehindCheckpoint(options.start_read_bytes());
+        Self::open_at(disk, data_dir, options, depth, visitor)
     }
 
     fn open_at(

@@ -74,8 +74,8 @@ pub(super) struct Live<F> {
 /// How much of the log is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Depth {
-    /// What lies behind the newest checkpoint; of the rest the heads of its files.
-    BehindCheckpoint,
+    /// What lies behind the newest checkpoint, and at least so many bytes; of the rest the heads of its files.
+    BehindCheckpoint(u64),
     /// All of it.
     Whole,
 }
@@ -150,11 +150,14 @@ impl<D: Disk> Place<'_, D> {
         report.damaged_checkpoints = set.checkpoints.damaged.iter().map(|(file, _)| file.clone()).collect();
         let hints = live.iter().map(|live| live.slot.commit_hint);
         let commit_hint = hints.chain(report.checkpoint.map(|id| id.index)).max().unwrap_or_default();
-        let behind = checkpoint.filter(|_| depth == Depth::BehindCheckpoint);
+        let (behind, least) = match depth {
+            Depth::BehindCheckpoint(bytes) => (checkpoint, bytes),
+            Depth::Whole => (None, u64::MAX),
+        };
         if let Some(stored) = behind {
             visitor.checkpoint(stored);
         }
-        let from = behind.map_or(0, |stored| first_to_read(live, stored.checkpoint.id.index));
+        let from = behind.map_or(0, |stored| first_to_read(live, stored.checkpoint.id.index, least));
         let mut walk = Walk::new(checkpoint, behind.is_some(), report, commit_hint, visitor);
         walk.begin(live.get(from));
         for (at, current) in live.iter().enumerate() {
@@ -332,12 +335,19 @@ fn is_sealed_for<F: DiskFile>(live: &Live<F>, next: &SegmentHeader) -> bool {
         && (slot.flushed_index, slot.chain) == (next.base_index.prev(), next.base_chain)
 }
 
-/// The first segment that must be read for everything behind `index` to be known.
-fn first_to_read<F: DiskFile>(live: &[Live<F>], index: LogIndex) -> usize {
+/// The first segment that is read: everything behind `index` must be known, and what fits `least_bytes` is read as well.
+fn first_to_read<F: DiskFile>(live: &[Live<F>], index: LogIndex, least_bytes: u64) -> usize {
     let holds = live.partition_point(|live| live.segment.base_index() <= index.next()).saturating_sub(1);
     let unsealed =
         live.windows(2).take(holds).position(|pair| !is_sealed_for(&pair[0], pair[1].segment.header()));
-    unsealed.unwrap_or(holds)
+    let mut first = unsealed.unwrap_or(holds);
+    let bytes_of = |live: &Live<F>| live.segment.header().segment_bytes;
+    let mut bytes: u64 = live.iter().skip(first).map(bytes_of).sum();
+    while first > 0 && bytes + bytes_of(&live[first - 1]) <= least_bytes {
+        first -= 1;
+        bytes += bytes_of(&live[first]);
+    }
+    first
 }
 
 /// Publishes a segment that is not read, up to its seal.

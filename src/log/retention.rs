@@ -60,11 +60,19 @@ pub(super) struct Checkpoints<F> {
     /// Number and first segment of each whole file, by parity.
     whole: [Option<(u64, u64)>; 2],
     stage: Option<Stage<F>>,
+    /// One that was ordered while another was being written.
+    waiting: Option<CheckpointOrder>,
+    /// The newest one that was begun, until both files hold it: the older file keeps segments that it does without.
+    newest: Option<CheckpointOrder>,
 }
 
 impl<F> Checkpoints<F> {
     pub fn new(files: &CheckpointFiles) -> Self {
-        Self { whole: files.whole, stage: None }
+        Self { whole: files.whole, stage: None, waiting: None, newest: None }
+    }
+
+    fn is_copied(&self) -> bool {
+        matches!(self.whole, [Some((_, one)), Some((_, other))] if one == other)
     }
 
     fn next_number(&self) -> u64 {
@@ -85,6 +93,21 @@ impl<D: Disk> LogStore<D> {
     pub fn order_checkpoint(&mut self, order: CheckpointOrder) {
         if matches!(self.checkpoints.stage, None | Some(Stage::Ordered(_))) {
             self.checkpoints.stage = Some(Stage::Ordered(order));
+        } else {
+            self.checkpoints.waiting = Some(order);
+        }
+    }
+
+    /// In quiet moments: the newest checkpoint takes the place of the older one too, where that one keeps segments.
+    pub fn order_copy(&mut self) {
+        if self.checkpoints.stage.is_some() {
+            return;
+        }
+        match self.checkpoints.newest.take() {
+            Some(order) if !self.checkpoints.is_copied() => {
+                self.checkpoints.stage = Some(Stage::Ordered(order));
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -103,7 +126,10 @@ impl<D: Disk> LogStore<D> {
         let Some(stage) = self.checkpoints.stage.take() else { return Ok(false) };
         self.checkpoints.stage = match stage {
             Stage::Ordered(order) => match self.write_checkpoint(&order)? {
-                Some((file, written)) => Some(Stage::Written(file, written)),
+                Some((file, written)) => {
+                    self.checkpoints.newest = Some(order);
+                    Some(Stage::Written(file, written))
+                }
                 None => Some(Stage::Ordered(order)),
             },
             Stage::Written(file, written) => {
@@ -114,6 +140,7 @@ impl<D: Disk> LogStore<D> {
             Stage::Synced(written) => {
                 self.name_checkpoint(written)?;
                 self.let_prefix_go();
+                self.checkpoints.stage = self.checkpoints.waiting.take().map(Stage::Ordered);
                 return Ok(true);
             }
         };
@@ -216,7 +243,7 @@ impl<D: Disk> LogStore<D> {
         assert!(order.floor.index == order.id.index.next(), "nothing before an installed checkpoint is kept");
         self.staged.clear();
         self.appended = self.written;
-        self.checkpoints.stage = None;
+        (self.checkpoints.stage, self.checkpoints.waiting, self.checkpoints.newest) = (None, None, None);
         let at = Tail { id: order.id, chain, next_offset: order.floor.offset, end_position: 0 };
         let header = SegmentHeader {
             cluster_id: self.cluster_id,

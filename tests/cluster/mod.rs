@@ -435,11 +435,6 @@ impl TestCluster {
         ended.expect_code(0).stdout
     }
 
-    /// Waits until a node says that it has mended something.
-    pub fn said_mended(&self, place: usize) {
-        eventually("a node that mends", || self.nodes[place].said().contains("mended").then_some(()));
-    }
-
     /// kill -9 of all nodes, and a new start of all.
     pub fn crash_all(&mut self) {
         for node in &mut self.nodes {

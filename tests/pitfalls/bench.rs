@@ -226,6 +226,9 @@ impl Bench {
                 LogCommand::TruncateFrom { first_removed, generation } => {
                     self.handed = (*generation, first_removed.prev());
                 }
+                LogCommand::Install(installation) => {
+                    self.handed = (installation.generation, installation.order.id.index);
+                }
                 LogCommand::Checkpoint(_) => {
                     assert!(self.writer.to_batcher.push(LogEvent::CheckpointWritten).is_ok());
                 }
@@ -287,7 +290,9 @@ impl Bench {
         let ring = &mut self.senders[Self::place(peer)].from_batcher;
         let said = std::iter::from_fn(|| ring.pop()).filter_map(|command| match command {
             SenderCommand::Message(message) => Some(message),
-            SenderCommand::Append { .. } | SenderCommand::Mend { .. } => None,
+            SenderCommand::Append { .. } | SenderCommand::Mend { .. } | SenderCommand::Checkpoint { .. } => {
+                None
+            }
         });
         said.collect()
     }
