@@ -118,8 +118,9 @@ impl StoredHardState {
             Err(_) => return SlotFound::Damaged,
         }
         match Self::fields(&mut reader) {
-            Ok(Some((number, state))) => SlotFound::Good(number, state),
-            Ok(None) | Err(_) => SlotFound::Damaged,
+            // One state has one encoding: pins in order, no node twice, zeros wherever nothing is said.
+            Ok(Some((number, state))) if state.encode(number) == bytes => SlotFound::Good(number, state),
+            Ok(_) | Err(_) => SlotFound::Damaged,
         }
     }
 
@@ -138,7 +139,7 @@ impl StoredHardState {
         }
         let mut pins = BTreeMap::new();
         for _ in 0..pin_count {
-            let node = NodeId(reader.u16()?);
+            let Some(node) = NodeId::from_wire(reader.u16()?) else { return Ok(None) };
             reader.take(6)?;
             pins.insert(node, Incarnation(reader.u128()?));
         }

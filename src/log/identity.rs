@@ -98,7 +98,7 @@ impl Identity {
 
     fn decode(bytes: &[u8], file: &Path) -> Result<Self, IdentityError> {
         let corrupt = || IdentityError::Corrupt { file: file.to_owned() };
-        let (raw, _) = RawIdentity::ref_from_prefix(bytes).map_err(|_| corrupt())?;
+        let raw = RawIdentity::ref_from_bytes(bytes).map_err(|_| corrupt())?;
         if raw.magic != MAGIC {
             return Err(corrupt());
         }
@@ -108,6 +108,9 @@ impl Identity {
         }
         if raw.version.get() != FORMAT_VERSION {
             return Err(IdentityError::UnknownVersion { file: file.to_owned(), version: raw.version.get() });
+        }
+        if raw.zero.get() != 0 || raw.zeros != [0; 12] {
+            return Err(corrupt());
         }
         let node_id = NodeId::from_wire(raw.node_id.get()).ok_or_else(corrupt)?;
         let (cluster_id, incarnation) = (ClusterId(raw.cluster_id.get()), Incarnation(raw.incarnation.get()));

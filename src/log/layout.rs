@@ -169,7 +169,8 @@ impl SegmentHeader {
         let sane = ranges
             && raw.base_index.get() >= 1
             && raw.segment_bytes.get() >= ENTRIES_POSITION
-            && raw.flags.get() <= FLAG_RECYCLED;
+            && raw.flags.get() <= FLAG_RECYCLED
+            && raw.zero2.get() == 0;
         if !sane {
             return HeaderFound::Damaged;
         }
@@ -245,13 +246,17 @@ impl Slot {
         if !whole || flags > 3 || counters.iter().any(|value| value.get() > COUNTER_MAX) {
             return None;
         }
+        let sealed = flags & FLAG_SEALED != 0;
+        if raw.zero.get() != 0 || (!sealed && raw.next_seq.get() != 0) {
+            return None;
+        }
         Some(Self {
             number: raw.number.get(),
             flushed_index: LogIndex(raw.flushed_index.get()),
             end_position: raw.end_position.get(),
             chain: raw.chain.get(),
             commit_hint: LogIndex(raw.commit_hint.get()),
-            next_seq: (flags & FLAG_SEALED != 0).then_some(raw.next_seq.get()),
+            next_seq: sealed.then_some(raw.next_seq.get()),
             clean: flags & FLAG_CLEAN != 0,
         })
     }
