@@ -236,7 +236,7 @@ impl<D: Disk> Place<'_, D> {
                 return Err(corrupt(&path, 0, LogIndex::ZERO, None, what.to_owned()));
             }
         };
-        let slots = [Slot::decode(&head[1]), Slot::decode(&head[2])];
+        let slots = [&head[1], &head[2]].map(|bytes| Slot::decode(bytes).filter(|slot| slot.fits(&header)));
         report.damaged_slots += slots.iter().filter(|slot| slot.is_none()).count();
         let Some(slot) = decide_slots(slots[0], slots[1]) else {
             let what = "both watermark slots are damaged".to_owned();
