@@ -224,3 +224,30 @@ fn write_first_segment<D: Disk>(
     file.sync_data()?;
     disk.sync_dir(group_dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{IDENTITY_BYTES, Identity, IdentityError};
+    use crate::base::checksum::crc32;
+    use crate::base::ids::{ClusterId, Incarnation, NodeId};
+
+    #[test]
+    fn one_identity_has_one_encoding() {
+        let identity = Identity { cluster_id: ClusterId(7), node_id: NodeId(1), incarnation: Incarnation(9) };
+        let read = |bytes: &[u8]| Identity::decode(bytes, Path::new("identity"));
+        let bytes = identity.encode();
+        assert_eq!(read(&bytes).unwrap(), identity);
+        for at in [14, 15, 48, 59] {
+            let mut bytes = bytes;
+            bytes[at] = 1;
+            let crc = crc32(&bytes[..IDENTITY_BYTES - 4]).to_le_bytes();
+            bytes[IDENTITY_BYTES - 4..].copy_from_slice(&crc);
+            assert!(matches!(read(&bytes), Err(IdentityError::Corrupt { .. })), "reserved byte {at}");
+        }
+        for bytes in [&bytes[..IDENTITY_BYTES - 1], &[&bytes[..], &[0]].concat()] {
+            assert!(matches!(read(bytes), Err(IdentityError::Corrupt { .. })), "{} bytes", bytes.len());
+        }
+    }
+}
