@@ -64,20 +64,20 @@ macro_rules! targets {
 
 // Name, function, mutations in `cargo test`, longest input in bytes.
 targets! {
-    frames: wire::frames, 40_000, 8192;
-    connection: wire::connection, 10_000, 8192;
-    peer_message: wire::peer_message, 15_000, 8192;
-    client_message: wire::client_message, 30_000, 8192;
-    server_message: wire::server_message, 20_000, 16384;
-    entry: stored::entry, 15_000, 8192;
-    entry_body: stored::entry_body, 30_000, 8192;
-    event: stored::event, 40_000, 4096;
-    segment_head: stored::segment_head, 40_000, 256;
-    hard_state: stored::hard_state, 20_000, 600;
-    identity: stored::identity, 4_000, 128;
-    segment: directory::segment, 1_000, 8192;
-    directory: directory::directory, 600, 256;
-    settings: settings::settings, 2_000, 4096;
+    frames: wire::frames, 80_000, 8192;
+    connection: wire::connection, 20_000, 8192;
+    peer_message: wire::peer_message, 30_000, 8192;
+    client_message: wire::client_message, 60_000, 8192;
+    server_message: wire::server_message, 40_000, 16384;
+    entry: stored::entry, 30_000, 8192;
+    entry_body: stored::entry_body, 60_000, 8192;
+    event: stored::event, 80_000, 4096;
+    segment_head: stored::segment_head, 80_000, 256;
+    hard_state: stored::hard_state, 40_000, 600;
+    identity: stored::identity, 8_000, 128;
+    segment: directory::segment, 2_000, 8192;
+    directory: directory::directory, 1_200, 256;
+    settings: settings::settings, 4_000, 4096;
 }
 
 #[test]

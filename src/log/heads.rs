@@ -108,9 +108,7 @@ impl<D: Disk> Heads<'_, D> {
             HeaderVerdict::OtherCluster => return Err(LogError::Foreign { file: path, what: "cluster" }),
             HeaderVerdict::OtherGroup => return Err(LogError::Foreign { file: path, what: "group" }),
         };
-        let fits = |slot: &Slot| header.is_none_or(|header| slot.fits(&header));
-        let [even, odd] = [&blocks[1], &blocks[2]].map(|bytes| Slot::decode(bytes).filter(fits));
-        let slot = decide_slots(even, odd);
+        let slot = decide_slots(Slot::decode(&blocks[1]), Slot::decode(&blocks[2]));
         Ok(Head { seq, path, len_bytes, header, slot })
     }
 

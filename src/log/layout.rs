@@ -264,7 +264,7 @@ impl Slot {
 
     /// Whether a segment with this header can have such a slot: its last durable entry ends inside the file, and not
     /// before the first one starts, and as many entries as it tells of fit there. A slot that says anything else was
-    /// not written for this file, whatever its checksum says, and counts as damaged: nobody may walk by its numbers.
+    /// not written for this file, whatever its checksum says: nobody may walk by its numbers.
     #[must_use]
     pub const fn fits(&self, header: &SegmentHeader) -> bool {
         let before = header.base_index.prev();
