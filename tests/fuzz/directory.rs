@@ -4,21 +4,22 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use tercet::agent::boot::{BootError, boot};
-use tercet::base::ids::{Epoch, LogIndex, ProducerId, Sequence, Term};
+use tercet::base::ids::{Epoch, GroupId, LogIndex, ProducerId, Sequence, Term};
 use tercet::entry::{
     BatchAccumulator, BatchLimits, Entry, EntryHeader, EntryView, EventParts, ProducerRef, SealContext,
     encode_event, encode_open_producer,
 };
 use tercet::log::layout::{BLOCK_BYTES, ENTRIES_POSITION, Slot};
 use tercet::log::{
-    IDLE_WATERMARK_NS, LogError, LogOptions, LogStore, Mender, Recovered, StoredHardState, check_copy,
-    lost_runs, verify,
+    Checkpoint, IDLE_WATERMARK_NS, LogError, LogOptions, LogStore, Mender, Recovered, StoredHardState,
+    check_copy, lost_runs, verify,
 };
 use tercet::sim::disk::SimDisk;
+use tercet::stream::Producers;
 
 use crate::alloc::within;
 use crate::checksums::{self, FORMS, Form, sum};
-use crate::fixture::{dir, first_entry, format_here, options, segment_path};
+use crate::fixture::{dir, first_entry, format_here, identity, options, segment_path};
 
 const SEGMENT_BYTES: u64 = 24 << 10;
 /// Recovery reads a piece of a segment at a time and keeps an index of it.
@@ -350,6 +351,29 @@ pub fn covered(covered: usize) -> Vec<u8> {
     }
     log.iter().for_each(|entry| bytes.extend_from_slice(entry.bytes()));
     bytes
+}
+
+/// A checkpoint behind the first 20 entries, for the seeds.
+pub fn checkpoint() -> Vec<u8> {
+    let log = &base().log[..20];
+    let mut producers = Producers::new();
+    for entry in log {
+        producers.apply(&entry.view()).unwrap();
+    }
+    let mut state = Vec::new();
+    producers.encode_state(&mut state);
+    let last = log.last().unwrap();
+    let checkpoint = Checkpoint {
+        cluster_id: identity().cluster_id,
+        group: GroupId(0),
+        id: last.id(),
+        chain: last.chain(),
+        next_offset: last.header().next_offset(),
+        log_time_ns: last.header().log_time_ns,
+        configuration: log[0].clone(),
+        producers: state,
+    };
+    checkpoint.encode()
 }
 
 /// Both slots of the hard state, for the seeds.

@@ -89,6 +89,7 @@ fn stored_seeds(add: &mut impl FnMut(&'static str, &str, Vec<u8>)) {
         boot_id_hash: 5,
     };
     add("hard_state", "full", full.encode(4));
+    add("checkpoint", "checkpoint", directory::checkpoint());
     let identity = Identity {
         cluster_id: ClusterId(0x0f0e_0d0c),
         node_id: NodeId(3),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use tercet::base::checksum::crc32;
 use tercet::base::ids::{
     COUNTER_MAX, ClusterId, EntryId, GroupId, Incarnation, LogIndex, NodeId, Offset, Term,
 };
@@ -11,16 +12,17 @@ use tercet::base::limits::{ENTRY_BYTES_MAX, NODES_MAX};
 use tercet::entry::{
     BatchAccumulator, BatchLimits, ENTRY_BYTES_MIN, Entry, EntryHeader, EntryKind, EntryView, EventParts,
     EventView, Probe, SealContext, TRAILER_BYTES, encode_configuration, encode_event, encode_noop,
-    encode_open_producer, parse_event, probe,
+    encode_open_producer, encode_trim, parse_event, probe,
 };
 use tercet::log::hard_state::{SlotFound, choose_slot};
 use tercet::log::layout::{HeaderFound, IDENTITY_NAME, SegmentHeader, Slot};
 use tercet::log::table::{decide_header, decide_slots};
-use tercet::log::{Disk, Identity, StoredHardState, format};
+use tercet::log::{Checkpoint, Disk, Identity, StoredHardState, format};
 use tercet::sim::disk::SimDisk;
+use tercet::stream::Producers;
 
 use crate::alloc::within;
-use crate::checksums::{self, FORMS, Form, long, sum};
+use crate::checksums::{self, FORMS, Form, long, sum, word};
 use crate::fixture;
 
 /// Seven members and a name.
@@ -82,6 +84,7 @@ pub fn encode_again(view: &EntryView<'_>) {
         EntryKind::OpenProducer => {
             encode_open_producer(&context, view.open_producer().unwrap().name).unwrap()
         }
+        EntryKind::Trim => encode_trim(&context, view.trim().unwrap()),
         EntryKind::Events => match seal_again(view, &context) {
             Some(entry) => entry,
             None => return,
@@ -135,7 +138,7 @@ pub fn entry_body(bytes: &[u8]) {
     let body_end = EntryHeader::BYTES + body.len().next_multiple_of(8);
     let mut entry = vec![0; body_end + TRAILER_BYTES];
     entry[..4].copy_from_slice(b"TCE1");
-    (entry[4], entry[5]) = (1, 1 + kind % 4);
+    (entry[4], entry[5]) = (1, 1 + kind % 5);
     let total = entry.len() as u32;
     entry[8..12].copy_from_slice(&total.to_le_bytes());
     entry[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());
@@ -195,6 +198,7 @@ fn values_of_head(bytes: &[u8]) {
         base_chain: long(bytes, 64),
         base_term: Term(counter(bytes, 72)),
         segment_bytes: long(bytes, 80).max(12_288),
+        recycled: bytes[14] & 1 != 0,
     };
     assert_eq!(SegmentHeader::decode(&header.encode()), HeaderFound::Good(header));
     let slot = Slot {
@@ -272,4 +276,33 @@ pub fn identity_bytes(identity: Identity) -> Vec<u8> {
     let first = FIRST.get_or_init(fixture::first_entry);
     format(&disk, fixture::dir(), identity, first, &fixture::options(16 << 10)).unwrap();
     disk.bytes(&fixture::dir().join(IDENTITY_NAME))
+}
+
+/// A checkpoint's image: it comes from a peer, or lies in a file.
+pub fn checkpoint(bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    for form in [Form::Raw, Form::Summed] {
+        if form == Form::Summed {
+            bytes.resize(bytes.len().max(96), 0);
+            let configuration = (word(&bytes, 72) as usize).min(bytes.len() - 96);
+            let producers = bytes.len() - 96 - configuration;
+            bytes[72..76].copy_from_slice(&(configuration as u32).to_le_bytes());
+            bytes[80..88].copy_from_slice(&(producers as u64).to_le_bytes());
+            checksums::entries(&mut bytes[96..96 + configuration], form);
+            let crc = crc32(&bytes[96..]).to_le_bytes();
+            bytes[88..92].copy_from_slice(&crc);
+            sum(&mut bytes, 92);
+        }
+        let memory = bytes.len() + CONFIGURATION_BYTES_MAX;
+        let Ok(read) = within("a checkpoint", memory, || Checkpoint::decode(&bytes)) else { continue };
+        assert!(read.encode() == bytes, "the checkpoint at {} has one encoding", read.id);
+        // Each producer is kept in three places, and a list of runs.
+        let memory = 64 * read.producers.len() + (64 << 10);
+        let state = within("producers", memory, || Producers::decode_state(&read.producers));
+        if let Ok(producers) = state {
+            let mut again = Vec::new();
+            producers.encode_state(&mut again);
+            assert!(again == read.producers, "a table has one encoding");
+        }
+    }
 }

@@ -13,7 +13,8 @@ use tercet::protocol::frame::{
     split_frame,
 };
 use tercet::protocol::peer::{
-    PeerFrame, decode_peer_frame, encode_append_header, encode_mend_header, encode_message,
+    PeerFrame, decode_peer_frame, encode_append_header, encode_checkpoint_header, encode_mend_header,
+    encode_message,
 };
 use tercet::raft::Message;
 
@@ -186,6 +187,10 @@ fn encode_peer(read: &PeerFrame<'_>, frame: &Frame<'_>) -> Vec<u8> {
                 encode_message(*group, message, &mut out);
             }
             out.extend(bytes);
+        }
+        PeerFrame::Checkpoint { group, chunk, bytes } => {
+            encode_checkpoint_header(*group, chunk, bytes.len(), &mut out);
+            out.extend_from_slice(bytes);
         }
         PeerFrame::Mend { group, message, entries } => {
             let bytes = tail(entries);
