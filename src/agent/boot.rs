@@ -95,6 +95,10 @@ impl RecoveryVisitor for Rebuild {
 
     /// Committed entries are applied; what lies after the commit hint waits for a leader to decide.
     fn entry(&mut self, entry: &EntryView<'_>, commit_hint: LogIndex) {
+        // What follows an entry that could not be applied would be applied to another state.
+        if self.failure.is_some() {
+            return;
+        }
         let header = entry.header();
         if header.kind == EntryKind::Configuration {
             if header.index <= commit_hint {

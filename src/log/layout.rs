@@ -29,6 +29,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::base::checksum::crc32;
 use crate::base::ids::{COUNTER_MAX, ClusterId, EntryId, GroupId, LogIndex, Offset, Term};
+use crate::entry::ENTRY_BYTES_MIN;
 
 /// A block of its own for the header and for each slot.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -169,7 +170,8 @@ impl SegmentHeader {
         let sane = ranges
             && raw.base_index.get() >= 1
             && raw.segment_bytes.get() >= ENTRIES_POSITION
-            && raw.flags.get() <= FLAG_RECYCLED;
+            && raw.flags.get() <= FLAG_RECYCLED
+            && raw.zero2.get() == 0;
         if !sane {
             return HeaderFound::Damaged;
         }
@@ -245,15 +247,32 @@ impl Slot {
         if !whole || flags > 3 || counters.iter().any(|value| value.get() > COUNTER_MAX) {
             return None;
         }
+        let sealed = flags & FLAG_SEALED != 0;
+        if raw.zero.get() != 0 || (!sealed && raw.next_seq.get() != 0) {
+            return None;
+        }
         Some(Self {
             number: raw.number.get(),
             flushed_index: LogIndex(raw.flushed_index.get()),
             end_position: raw.end_position.get(),
             chain: raw.chain.get(),
             commit_hint: LogIndex(raw.commit_hint.get()),
-            next_seq: (flags & FLAG_SEALED != 0).then_some(raw.next_seq.get()),
+            next_seq: sealed.then_some(raw.next_seq.get()),
             clean: flags & FLAG_CLEAN != 0,
         })
+    }
+
+    /// Whether a segment with this header can have such a slot: its last durable entry ends inside the file, and not
+    /// before the first one starts, and as many entries as it tells of fit there. A slot that says anything else was
+    /// not written for this file, whatever its checksum says: nobody may walk by its numbers.
+    #[must_use]
+    pub const fn fits(&self, header: &SegmentHeader) -> bool {
+        let before = header.base_index.prev();
+        self.end_position >= ENTRIES_POSITION
+            && self.end_position <= header.segment_bytes
+            && self.flushed_index.0 >= before.0
+            && self.flushed_index.since(before)
+                <= (self.end_position - ENTRIES_POSITION) / ENTRY_BYTES_MIN as u64
     }
 
     /// The first slot of a fresh segment.
@@ -330,7 +349,8 @@ pub const HARD_STATE_NAME: &str = "hard_state";
 #[cfg(test)]
 mod tests {
     use super::{
-        HEADER_BYTES, HeaderFound, SEGMENT_VERSION, SegmentHeader, Slot, parse_segment_name, segment_name,
+        ENTRIES_POSITION, HEADER_BYTES, HeaderFound, SEGMENT_VERSION, SLOT_BYTES, SegmentHeader, Slot,
+        parse_segment_name, segment_name,
     };
     use crate::base::checksum::crc32;
     use crate::base::ids::{ClusterId, GroupId, LogIndex, Offset, Term};
@@ -380,6 +400,41 @@ mod tests {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Slot::decode(&flipped), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_slot_that_points_out_of_its_segment_does_not_fit_it() {
+        let fresh = Slot::fresh(&HEADER, LogIndex(0));
+        assert!(fresh.fits(&HEADER));
+        let three = Slot { flushed_index: LogIndex(12), end_position: ENTRIES_POSITION + 3 * 96, ..fresh };
+        assert!(three.fits(&HEADER));
+        assert!(!Slot { end_position: three.end_position - 8, ..three }.fits(&HEADER), "no room for three");
+        assert!(!Slot { flushed_index: LogIndex(8), ..fresh }.fits(&HEADER), "before the segment");
+        assert!(!Slot { end_position: ENTRIES_POSITION - 8, ..fresh }.fits(&HEADER));
+        let last = Slot { end_position: HEADER.segment_bytes, ..three };
+        assert!(last.fits(&HEADER));
+        // A walk to this end would never have come to one: found by fuzzing.
+        assert!(!Slot { end_position: HEADER.segment_bytes + 8, ..three }.fits(&HEADER));
+        assert!(!Slot { end_position: u64::MAX, ..three }.fits(&HEADER));
+    }
+
+    #[test]
+    fn what_is_reserved_is_zero() {
+        let summed = |bytes: &[u8], at: usize, crc_at: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 1;
+            let crc = crc32(&bytes[..crc_at]).to_le_bytes();
+            bytes[crc_at..].copy_from_slice(&crc);
+            bytes
+        };
+        for at in [14, 15, 88, 91] {
+            let header = summed(&HEADER.encode(), at, HEADER_BYTES - 4);
+            assert_eq!(SegmentHeader::decode(&header), HeaderFound::Damaged, "byte {at}");
+        }
+        let slot = Slot::fresh(&HEADER, LogIndex(0)).encode();
+        for at in [48, 56, 59] {
+            assert_eq!(Slot::decode(&summed(&slot, at, SLOT_BYTES - 4)), None, "byte {at}");
         }
     }
 

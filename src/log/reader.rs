@@ -119,7 +119,7 @@ impl<F: DiskFile> LogReader<F> {
             view.last() >= first && view.segment.point_for_index(view.last()).is_none()
         });
         let first = unread.next()?;
-        let last = unread.last().unwrap_or(first);
+        let last = unread.next_back().unwrap_or(first);
         Some((first.segment.base_index(), last.last()))
     }
 

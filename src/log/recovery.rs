@@ -240,6 +240,11 @@ impl<D: Disk> Place<'_, D> {
             }
         };
         let slots = [Slot::decode(&head[1]), Slot::decode(&head[2])];
+        if let Some(slot) = slots.iter().flatten().find(|slot| !slot.fits(&header)) {
+            let at = Slot::position_of(slot.number);
+            let what = "a watermark slot points out of its segment".to_owned();
+            return Err(corrupt(&path, at, header.base_index, None, what));
+        }
         report.damaged_slots += slots.iter().filter(|slot| slot.is_none()).count();
         let Some(slot) = decide_slots(slots[0], slots[1]) else {
             let what = "both watermark slots are damaged".to_owned();
