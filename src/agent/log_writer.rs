@@ -291,7 +291,13 @@ impl<D: Disk> LogWriter<D> {
             self.report();
         }
         // A few steps a segment, and the next one's preparation waits for what they let go.
-        if !self.checkpoint_step()? && self.store.preparation_is_due() {
+        if self.checkpoint_step()? {
+            return Ok(());
+        }
+        if self.store.has_doomed() {
+            self.store.unlink_free()?;
+        }
+        if self.store.preparation_is_due() {
             self.store.prepare_slice()?;
         }
         Ok(())

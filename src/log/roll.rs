@@ -214,9 +214,18 @@ impl<D: Disk> LogStore<D> {
         self.flushed = self.written;
     }
 
+    /// Whether files wait to be let go.
+    #[must_use]
+    pub fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
     /// Lets go of what nobody holds any more: a trimmed file is kept to be used again, others are unlinked. They are no
     /// part of the log already, so how far this gets does not matter.
-    pub(super) fn unlink_free(&mut self) -> Result<usize, LogError> {
+    ///
+    /// # Errors
+    /// Final.
+    pub fn unlink_free(&mut self) -> Result<usize, LogError> {
         let mut free = Vec::new();
         self.doomed.retain(|doomed| {
             let alone = Arc::strong_count(&doomed.segment) == 1;
@@ -232,7 +241,8 @@ impl<D: Disk> LogStore<D> {
                 return Err(self.fail(error));
             }
         }
-        if !free.is_empty() {
+        // A trimmed file that came back after a crash would be void: that waits for no sync.
+        if free.iter().any(|(_, recycle)| recycle.is_none()) {
             let synced = self.disk.sync_dir(&self.group_dir);
             synced.map_err(|error| self.fail_sync(error))?;
             self.pulse.beat();
