@@ -262,7 +262,8 @@ fn damage_found_while_the_node_takes_part_is_mended_without_a_person() {
     let leader = cluster.leader();
     let dir = cluster.nodes[leader].data_dir.clone();
     // Without a lock: the node runs. The first entries of the first segment are cold.
-    let first = fs::read_dir(dir.join("group-0")).unwrap().map(|file| file.unwrap().path()).min().unwrap();
+    let files = fs::read_dir(dir.join("group-0")).unwrap().map(|file| file.unwrap().path());
+    let first = files.filter(|file| file.extension().is_some_and(|kind| kind == "log")).min().unwrap();
     let head = fs::read(&first).unwrap();
     assert!(matches!(SegmentHeader::decode(&head), tercet::log::layout::HeaderFound::Good(_)));
     flip(&first, ENTRIES_POSITION + 100_000);

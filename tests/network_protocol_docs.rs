@@ -23,8 +23,8 @@ use tercet::protocol::frame::{
     Frame, HELLO_FRAME_BYTES_MAX, ProtocolOffer, RefuseCode, TEXT_BYTES_MAX, kind, split_frame,
 };
 use tercet::protocol::peer::{
-    APPEND_ENTRIES_MAX, CopyState, MendMessage, PeerFrame, PeerHello, PeerHelloReply, decode_peer_frame,
-    encode_append_header, encode_mend_header, encode_message,
+    APPEND_ENTRIES_MAX, CheckpointChunk, CopyState, MendMessage, PeerFrame, PeerHello, PeerHelloReply,
+    decode_peer_frame, encode_append_header, encode_checkpoint_header, encode_mend_header, encode_message,
 };
 use tercet::raft::{AppendOutcome, Message};
 
@@ -68,6 +68,10 @@ fn encode_peer(read: &PeerFrame<'_>) -> Vec<u8> {
             out.extend_from_slice(&bytes);
         }
         PeerFrame::Raft { message, .. } => encode_message(GROUP, message, &mut out),
+        PeerFrame::Checkpoint { chunk, bytes, .. } => {
+            encode_checkpoint_header(GROUP, chunk, bytes.len(), &mut out);
+            out.extend_from_slice(bytes);
+        }
         PeerFrame::Mend { message, entries, .. } => {
             let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.bytes().to_vec()).collect();
             encode_mend_header(GROUP, message, (entries.len(), bytes.len()), &mut out);
@@ -326,6 +330,9 @@ fn peer_samples() -> Vec<PeerFrame<'static>> {
     all.push(mend(held, vec![noop()]));
     let damaged = MendMessage::Fetched { first, last, state: CopyState::Damaged };
     all.push(mend(damaged, Vec::new()));
+    let id = EntryId::new(Term(3), LogIndex(42));
+    let chunk = CheckpointChunk { term: Term(3), id, total_bytes: 600_000, position: 524_288 };
+    all.push(PeerFrame::Checkpoint { group: GROUP, chunk, bytes: b"16 bytes of them" });
     all
 }
 

@@ -1,6 +1,6 @@
 //! Pitfalls of whole nodes, as one scenario each in the simulated world; every invariant of `src/sim/` looks on.
 
-use tercet::agent::batcher::{BatcherLimits, TimerSettings};
+use tercet::agent::batcher::{BatcherLimits, RetentionSettings, TimerSettings};
 use tercet::agent::delivery::DeliveryLimits;
 use tercet::base::clock::{NS_PER_MS, NS_PER_S};
 use tercet::base::ids::LogIndex;
@@ -23,6 +23,7 @@ fn cluster(seed: u64) -> Cluster {
         timers: TimerSettings { heartbeat_interval_ns: 50 * NS_PER_MS, missed_heartbeats: 3 },
         interleaved: seed.is_multiple_of(2),
         disk_stall_limit_ns: 500_000_000,
+        retention: RetentionSettings::default(),
     };
     let plan = PublisherPlan { window: 50, frame_events: 8, pause_ns: 5 * NS_PER_MS, nodes: 3 };
     let mut cluster = Cluster::new(shape, &[plan, plan], &mut Prng::new(seed));

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "log/checkpoints.rs"]
+mod checkpoints;
 #[path = "log/fixture.rs"]
 mod fixture;
 #[path = "log/mend.rs"]

@@ -135,6 +135,9 @@ impl<N: Net> AckReceiver<N> {
             let said = match decode_peer_frame(frame).map_err(|error| error.to_string())? {
                 PeerFrame::Raft { message, entries, .. } => PeerSaid::Raft { message, entries },
                 PeerFrame::Mend { message, entries, .. } => PeerSaid::Mend { message, entries },
+                PeerFrame::Checkpoint { chunk, bytes, .. } => {
+                    PeerSaid::Checkpoint { chunk, bytes: bytes.to_vec() }
+                }
                 PeerFrame::Hello(_) | PeerFrame::HelloReply(_) => {
                     return Err("a handshake frame after the handshake".to_owned());
                 }

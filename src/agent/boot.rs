@@ -5,8 +5,10 @@ use std::path::Path;
 
 use super::batcher::{BatcherStart, Configurations};
 use crate::base::ids::{LogIndex, Offset};
-use crate::entry::{Configuration, Entry, EntryKind, EntryView};
-use crate::log::{Disk, Identity, LogError, LogOptions, LogStore, Pulse, Recovered};
+use crate::entry::{Configuration, Entry, EntryKind, EntryView, LogFloor};
+use crate::log::{
+    Disk, Identity, LogError, LogOptions, LogStore, Pulse, Recovered, RecoveryVisitor, StoredCheckpoint,
+};
 use crate::raft::{HardState, Restored};
 use crate::stream::Producers;
 
@@ -40,6 +42,9 @@ pub enum BootError {
 struct Rebuild {
     producers: Producers,
     configurations: Option<Configurations>,
+    /// The entry with the committed one, for checkpoints.
+    configuration_entry: Option<Entry>,
+    floor: LogFloor,
     applied_index: LogIndex,
     applied_chain: u64,
     applied_next_offset: Offset,
@@ -52,6 +57,8 @@ impl Rebuild {
         Self {
             producers: Producers::new(),
             configurations: None,
+            configuration_entry: None,
+            floor: LogFloor::START,
             applied_index: LogIndex::ZERO,
             applied_chain: 0,
             applied_next_offset: Offset(1),
@@ -60,31 +67,7 @@ impl Rebuild {
         }
     }
 
-    /// Committed entries are applied; what lies after the commit hint waits for a leader to decide.
-    fn visit(&mut self, entry: &EntryView<'_>, commit_hint: LogIndex) {
-        let header = entry.header();
-        if header.kind == EntryKind::Configuration {
-            match entry.configuration() {
-                Ok(configuration) => self.configure(header.index, configuration, commit_hint),
-                Err(error) => self.fail(format!("the configuration at {}: {error}", header.id())),
-            }
-        }
-        if header.index > commit_hint {
-            match Entry::decode(entry.bytes()) {
-                Ok(entry) => self.suffix.push(entry),
-                Err(error) => self.fail(format!("the entry at {}: {error}", header.id())),
-            }
-            return;
-        }
-        if let Err(error) = self.producers.apply(entry) {
-            self.fail(format!("the entry at {}: {error}", header.id()));
-        }
-        self.applied_index = header.index;
-        self.applied_chain = entry.chain();
-        self.applied_next_offset = header.next_offset();
-    }
-
-    /// A configuration stands at `index`. Also the place to begin from one that is older than the log that is left.
+    /// A configuration stands at `index`; that of a checkpoint may be older than the log that is left.
     fn configure(&mut self, index: LogIndex, configuration: Configuration, commit_hint: LogIndex) {
         match &mut self.configurations {
             None => self.configurations = Some(Configurations::new(index, configuration)),
@@ -100,15 +83,70 @@ impl Rebuild {
     }
 }
 
+impl RecoveryVisitor for Rebuild {
+    /// State is that of the checkpoint; entries behind it follow.
+    fn checkpoint(&mut self, stored: &StoredCheckpoint) {
+        let checkpoint = &stored.checkpoint;
+        match (Producers::decode_state(&checkpoint.producers), checkpoint.configuration()) {
+            (Ok(producers), Ok(configuration)) if producers.applied_index() == checkpoint.id.index => {
+                self.producers = producers;
+                let index = checkpoint.configuration.index();
+                self.configurations = Some(Configurations::new(index, configuration));
+            }
+            (Ok(_), Ok(_)) => {
+                self.fail(format!("the checkpoint at {}: its table is of another index", checkpoint.id))
+            }
+            (Err(error), _) => self.fail(format!("the checkpoint at {}: {error}", checkpoint.id)),
+            (_, Err(error)) => self.fail(format!("the checkpoint at {}: {error}", checkpoint.id)),
+        }
+        self.configuration_entry = Some(checkpoint.configuration.clone());
+        self.applied_index = checkpoint.id.index;
+        self.applied_chain = checkpoint.chain;
+        self.applied_next_offset = checkpoint.next_offset;
+    }
+
+    /// Committed entries are applied; what lies after the commit hint waits for a leader to decide.
+    fn entry(&mut self, entry: &EntryView<'_>, commit_hint: LogIndex) {
+        // What follows an entry that could not be applied would be applied to another state.
+        if self.failure.is_some() {
+            return;
+        }
+        let header = entry.header();
+        if header.kind == EntryKind::Configuration {
+            if header.index <= commit_hint {
+                self.configuration_entry = Entry::decode(entry.bytes()).ok();
+            }
+            match entry.configuration() {
+                Ok(configuration) => self.configure(header.index, configuration, commit_hint),
+                Err(error) => self.fail(format!("the configuration at {}: {error}", header.id())),
+            }
+        }
+        if header.index > commit_hint {
+            match Entry::decode(entry.bytes()) {
+                Ok(entry) => self.suffix.push(entry),
+                Err(error) => self.fail(format!("the entry at {}: {error}", header.id())),
+            }
+            return;
+        }
+        if let Err(error) = self.producers.apply(entry) {
+            self.fail(format!("the entry at {}: {error}", header.id()));
+        }
+        if let Ok(floor) = entry.trim() {
+            self.floor = self.floor.max(floor);
+        }
+        self.applied_index = header.index;
+        self.applied_chain = entry.chain();
+        self.applied_next_offset = header.next_offset();
+    }
+}
+
 /// Locks and recovers the directory, and rebuilds the producers' table.
 ///
 /// # Errors
 /// [`BootError`]; the directory is as it was, or as far recovered as recovery came.
 pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Booted<D>, BootError> {
     let mut rebuild = Rebuild::new();
-    let (store, recovered) = LogStore::open(disk, data_dir, options, &mut |entry, commit_hint| {
-        rebuild.visit(entry, commit_hint);
-    })?;
+    let (store, recovered) = LogStore::open_behind_checkpoint(disk, data_dir, options, &mut rebuild)?;
     let unusable = |what: &str| BootError::Unusable(format!("{}: {what}", data_dir.display()));
     if let Some(failure) = rebuild.failure {
         return Err(unusable(&failure));
@@ -150,15 +188,17 @@ fn start_of(
     let memberships = configurations
         .memberships(node_id, incarnation)
         .map_err(|error| format!("the configuration: {error}"))?;
+    // A trim that was applied before the stop holds at once, though its segments may still be here.
+    let floor = recovered.floor.max(rebuild.floor);
+    let mut runs = recovered.runs;
+    runs.trim_prefix(floor.index.prev());
     Ok(BatcherStart {
-        restored: Restored {
-            hard_state,
-            memberships,
-            log: recovered.runs,
-            commit_hint: recovered.commit_hint,
-        },
+        restored: Restored { hard_state, memberships, log: runs, commit_hint: recovered.commit_hint },
         configurations,
         hard_state: recovered.hard_state,
+        configuration_entry: rebuild.configuration_entry,
+        floor,
+        marks: recovered.marks,
         producers: rebuild.producers,
         applied_index: rebuild.applied_index,
         applied_chain: rebuild.applied_chain,

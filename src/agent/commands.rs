@@ -1,13 +1,15 @@
 //! What crosses the rings. One place, so that the conversation between agents can be read at a glance.
 
+use std::sync::Arc;
+
 use crate::base::ids::{EntryId, Epoch, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term};
 use crate::entry::{Entry, Member};
-use crate::log::{ReadError, StoredHardState};
+use crate::log::{CheckpointOrder, ReadError, SegmentMark, StoredHardState};
 use crate::protocol::client::{
     AckRun, ChangeCode, LeaderMembers, MemberChange, PublishErrorCode, Purpose, RequestErrorCode,
     StatusReply, TransferCode,
 };
-use crate::protocol::peer::MendMessage;
+use crate::protocol::peer::{CheckpointChunk, MendMessage};
 use crate::raft::Message;
 
 /// A client connection as the dispatcher knows it. The generation tells a reused slot from its earlier tenant, so a
@@ -286,6 +288,15 @@ pub enum SenderCommand {
     },
     /// Any other message of the core.
     Message(Message),
+    /// A part of a checkpoint: the bytes of `image` from `chunk.position` to `end` (exclusive).
+    Checkpoint {
+        /// What it is part of.
+        chunk: CheckpointChunk,
+        /// The whole image.
+        image: Arc<[u8]>,
+        /// Where the part ends.
+        end: usize,
+    },
     /// About damaged entries.
     Mend {
         /// The message.
@@ -322,6 +333,13 @@ pub enum PeerSaid {
         /// For an Append: its entries.
         entries: Vec<Entry>,
     },
+    /// A part of a leader's checkpoint.
+    Checkpoint {
+        /// What it is part of.
+        chunk: CheckpointChunk,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
     /// About damaged entries.
     Mend {
         /// The message.
@@ -329,6 +347,18 @@ pub enum PeerSaid {
         /// The entries of an answer.
         entries: Vec<Entry>,
     },
+}
+
+/// A log that begins anew behind a leader's checkpoint.
+pub struct Installation {
+    /// The checkpoint.
+    pub order: CheckpointOrder,
+    /// Chain value of its last entry.
+    pub chain: u64,
+    /// The log's time there.
+    pub log_time_ns: u64,
+    /// Counts truncations, of which this is one (PITFALLS 28).
+    pub generation: u64,
 }
 
 /// Batcher to log writer, in order.
@@ -349,6 +379,10 @@ pub enum LogCommand {
         /// What to store.
         state: StoredHardState,
     },
+    /// Write a checkpoint of what was appended before, at leisure.
+    Checkpoint(Box<CheckpointOrder>),
+    /// Begin the log anew.
+    Install(Box<Installation>),
 }
 
 /// Log writer to batcher.
@@ -368,6 +402,10 @@ pub enum LogEvent {
         /// Newest durable write.
         write_id: u64,
     },
+    /// The log goes on in another segment.
+    SegmentBegun(SegmentMark),
+    /// The checkpoint that was ordered is durable.
+    CheckpointWritten,
     /// The disk has no room for the next segment, or has room again. Nothing is lost: the writer goes on where it
     /// stopped.
     Full(bool),

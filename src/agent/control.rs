@@ -144,6 +144,7 @@ struct CommitTailState {
     commit_hint: AtomicU64,
     readable_index: CachePadded<AtomicU64>,
     readable_offset: AtomicU64,
+    floor_offset: AtomicU64,
 }
 
 impl CommitTail {
@@ -169,6 +170,17 @@ impl CommitTail {
     #[must_use]
     pub fn commit_hint(&self) -> u64 {
         self.0.commit_hint.load(Ordering::Acquire)
+    }
+
+    /// Publishes where the log begins: the offset of the first event that is kept.
+    pub fn publish_floor(&self, first_offset: u64) {
+        self.0.floor_offset.store(first_offset, Ordering::Release);
+    }
+
+    /// The first offset that is kept.
+    #[must_use]
+    pub fn floor_offset(&self) -> u64 {
+        self.0.floor_offset.load(Ordering::Acquire)
     }
 
     /// Publishes how much of the committed log can be read from this node's files: the last index, and the last event

@@ -1,8 +1,10 @@
 //! The log writer: the only agent that writes files. Its trade is the disk, so it has a thread of its own in every
 //! mode and may wait in `fdatasync`; one flush is in flight, and what arrives meanwhile gathers behind it (rule 7).
 
+use std::collections::VecDeque;
+
 use super::Agent;
-use super::commands::{LogCommand, LogEvent};
+use super::commands::{Installation, LogCommand, LogEvent};
 use super::control::{Control, Fatal};
 use super::rings::LogWriterRings;
 use crate::base::clock::NS_PER_MS;
@@ -34,6 +36,8 @@ struct LogWriterCounters {
     hard_state_writes: Counter,
     // Times the disk had no room for the next segment.
     disk_full: Counter,
+    // Checkpoints written.
+    checkpoints: Counter,
 }
 
 impl LogWriterCounters {
@@ -43,6 +47,7 @@ impl LogWriterCounters {
             bytes_written: counters.register("log_writer_bytes_written"),
             hard_state_writes: counters.register("log_writer_hard_state_writes"),
             disk_full: counters.register("log_writer_disk_full"),
+            checkpoints: counters.register("log_writer_checkpoints"),
         }
     }
 }
@@ -67,6 +72,8 @@ pub struct LogWriter<D: Disk> {
     /// While the disk is full: when it is asked again.
     full_until_ns: Option<u64>,
     catalog_backlog: Vec<CatalogChange<D::File>>,
+    /// News of segments and checkpoints, which must not be lost.
+    news: VecDeque<LogEvent>,
     next_idle_ns: Option<u64>,
     failed: bool,
 }
@@ -100,6 +107,7 @@ impl<D: Disk> Agent for LogWriter<D> {
             || self.unreported.is_some()
             || self.hard_state_reports.is_some()
             || !self.catalog_backlog.is_empty()
+            || !self.news.is_empty()
     }
 
     fn on_close(&mut self) {
@@ -137,6 +145,7 @@ impl<D: Disk> LogWriter<D> {
             held: None,
             full_until_ns: None,
             catalog_backlog: Vec::new(),
+            news: VecDeque::new(),
             next_idle_ns: Some(0),
             failed: false,
         }
@@ -218,6 +227,11 @@ impl<D: Disk> LogWriter<D> {
             LogCommand::TruncateFrom { first_removed, generation } => {
                 (self.truncate(*first_removed, *generation), 0)
             }
+            LogCommand::Install(installation) => (self.install(installation), 0),
+            LogCommand::Checkpoint(order) => {
+                self.store.order_checkpoint((**order).clone());
+                (Ok(()), 0)
+            }
             LogCommand::HardState { .. } => unreachable!("hard state is gathered and written apart"),
         };
         match done {
@@ -250,6 +264,18 @@ impl<D: Disk> LogWriter<D> {
         Ok(())
     }
 
+    /// Whatever was reported before is void; what is reported next begins behind the checkpoint.
+    fn install(&mut self, installation: &Installation) -> Result<(), LogError> {
+        let Installation { order, chain, log_time_ns, generation } = installation;
+        self.store.install_checkpoint(order, (*chain, *log_time_ns), *generation)?;
+        self.generation = *generation;
+        (self.written, self.flushed) = (order.id.index, order.id.index);
+        // A checkpoint that was under way is forgotten, and so are marks of the old log.
+        self.news.retain(|event| !matches!(event, LogEvent::SegmentBegun(_)));
+        self.news.push_back(LogEvent::CheckpointWritten);
+        Ok(())
+    }
+
     /// Makes what was gathered stable in the cluster's sense, and reports it.
     fn write(&mut self) -> Result<(), LogError> {
         self.store.set_commit_hint(LogIndex(self.rings.commit_tail.commit_hint()));
@@ -264,10 +290,30 @@ impl<D: Disk> LogWriter<D> {
         if before != (self.generation, self.written, self.flushed) || self.unreported.is_some() {
             self.report();
         }
+        // A few steps a segment, and the next one's preparation waits for what they let go.
+        if self.checkpoint_step()? {
+            return Ok(());
+        }
+        if self.store.has_doomed() {
+            self.store.unlink_free()?;
+        }
         if self.store.preparation_is_due() {
             self.store.prepare_slice()?;
         }
         Ok(())
+    }
+
+    /// One step towards a checkpoint, where one was ordered.
+    fn checkpoint_step(&mut self) -> Result<bool, LogError> {
+        if !self.store.has_checkpoint_work() {
+            return Ok(false);
+        }
+        if self.store.checkpoint_step()? {
+            self.counters.checkpoints.increment();
+            // Of a copy too: one report more does no harm.
+            self.news.push_back(LogEvent::CheckpointWritten);
+        }
+        Ok(true)
     }
 
     fn flush(&mut self) -> Result<(), LogError> {
@@ -302,9 +348,13 @@ impl<D: Disk> LogWriter<D> {
             self.next_idle_ns = Some(now_ns + IDLE_AFTER_NS);
             return Ok(0);
         }
+        self.store.order_copy();
+        let stepped = self.checkpoint_step()?;
         let idle = self.store.idle(now_ns)?;
-        self.next_idle_ns = if idle.preparing { Some(now_ns + PREPARE_EVERY_NS) } else { idle.deadline_ns };
-        Ok(usize::from(idle.watermark_flushed) + idle.unlinked)
+        // A reader that still holds a segment lets go of it within moments; nobody tells when.
+        let again = idle.preparing || self.store.has_checkpoint_work() || idle.waiting_for_readers;
+        self.next_idle_ns = if again { Some(now_ns + PREPARE_EVERY_NS) } else { idle.deadline_ns };
+        Ok(usize::from(idle.watermark_flushed) + usize::from(stepped) + idle.unlinked)
     }
 
     fn report(&mut self) {
@@ -320,6 +370,14 @@ impl<D: Disk> LogWriter<D> {
 
     fn report_leftovers(&mut self) -> usize {
         let mut work = 0;
+        self.news.extend(self.store.take_marks().map(LogEvent::SegmentBegun));
+        while let Some(event) = self.news.pop_front() {
+            if let Err(back) = self.rings.to_batcher.push(event) {
+                self.news.push_front(back);
+                break;
+            }
+            work += 1;
+        }
         let progress = if self.catalog_backlog.is_empty() { Some(&mut self.unreported) } else { None };
         for slot in
             [Some(&mut self.full_report), Some(&mut self.hard_state_reports), progress].into_iter().flatten()

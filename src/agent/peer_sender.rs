@@ -14,7 +14,9 @@ use super::rings::SenderRings;
 use crate::base::ids::GroupId;
 use crate::base::net::{Net, NetStream, Readiness};
 use crate::metrics::{Counter, Counters};
-use crate::protocol::peer::{encode_append_header, encode_mend_header, encode_message};
+use crate::protocol::peer::{
+    encode_append_header, encode_checkpoint_header, encode_mend_header, encode_message,
+};
 
 /// Bytes that may wait for the socket before commands stay in the ring.
 const OUTBOX_LIMIT: usize = 1 << 20;
@@ -187,6 +189,13 @@ fn queue<S: NetStream>(connection: &mut Connection<S>, group: GroupId, command: 
         SenderCommand::HangUp => {}
         SenderCommand::Message(message) => {
             connection.outbox.push_with(|out| encode_message(group, &message, out));
+        }
+        SenderCommand::Checkpoint { chunk, image, end } => {
+            let bytes = &image[chunk.position as usize..end];
+            connection.outbox.push_with(|out| {
+                encode_checkpoint_header(group, &chunk, bytes.len(), out);
+                out.extend_from_slice(bytes);
+            });
         }
         SenderCommand::Mend { message, entries } => {
             let bytes = entries.iter().map(crate::entry::Entry::len_bytes).sum();

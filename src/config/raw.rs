@@ -196,7 +196,16 @@ macro_rules! table {
 }
 
 table!(RawBatch, "batch.", events_max, bytes_max, delay_max);
-table!(RawLog, "log.", durability, segment_bytes, retention_bytes, retention_age);
+table!(
+    RawLog,
+    "log.",
+    durability,
+    segment_bytes,
+    retention_bytes,
+    retention_age,
+    retention_slack_bytes,
+    trimmed_segments
+);
 table!(RawElection, "election.", heartbeat_interval, missed_heartbeats, disk_stall_limit);
 table!(RawProducers, "producers.", window, max);
 table!(RawThreads, "threads.", mode, cores, idle);

@@ -72,6 +72,12 @@ impl Settings {
         if let Some(age_ns) = self.log.retention_age_ns {
             writeln!(out, "retention_age = \"{}\"", duration_text(age_ns))?;
         }
+        if let Some(bytes) = self.log.retention_slack_bytes {
+            writeln!(out, "retention_slack_bytes = \"{}\"", size_text(bytes))?;
+        }
+        if !self.log.recycles_segments {
+            writeln!(out, "trimmed_segments = \"unlink\"")?;
+        }
         self.write_rest(out)
     }
 

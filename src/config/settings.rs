@@ -55,10 +55,22 @@ pub struct LogSettings {
     pub durability: Durability,
     /// Size of a segment file.
     pub segment_bytes: u64,
-    /// Keep about this many bytes; `None`: keep all. Read and kept; takes effect with retention.
+    /// Keep at least this many bytes of entries, in whole segments; `None`: keep all.
     pub retention_bytes: Option<u64>,
-    /// Keep about this long, by log time; `None`: keep all. Read and kept; takes effect with retention.
+    /// Keep what is younger, by log time, in whole segments; `None`: keep all. With both, what either lets go goes.
     pub retention_age_ns: Option<u64>,
+    /// Keep so many bytes more for members that are behind; `None`: four segments.
+    pub retention_slack_bytes: Option<u64>,
+    /// Whether files of trimmed segments are used again, or unlinked.
+    pub recycles_segments: bool,
+}
+
+impl LogSettings {
+    /// Bytes kept beyond retention for members that are behind.
+    #[must_use]
+    pub fn retention_slack_bytes(&self) -> u64 {
+        self.retention_slack_bytes.unwrap_or(4 * self.segment_bytes)
+    }
 }
 
 /// Failure detection.
@@ -192,6 +204,8 @@ impl Settings {
                 segment_bytes: 64 << 20,
                 retention_bytes: None,
                 retention_age_ns: None,
+                retention_slack_bytes: None,
+                recycles_segments: true,
             },
             election: ElectionSettings {
                 heartbeat_interval_ns: 50 * NS_PER_MS,

@@ -73,6 +73,13 @@ fn fill_batch_and_log(raw: &RawSettings, settings: &mut Settings) -> Checked<()>
     if let Some(field) = &raw.log.retention_age {
         log.retention_age_ns = Some(duration("log.retention_age", field, NS_PER_S..=u64::MAX)?);
     }
+    if let Some(field) = &raw.log.retention_slack_bytes {
+        log.retention_slack_bytes = Some(size("log.retention_slack_bytes", field, 0..=u64::MAX)?);
+    }
+    if let Some(field) = &raw.log.trimmed_segments {
+        let choices = [("recycle", true), ("unlink", false)];
+        log.recycles_segments = choice("log.trimmed_segments", field, &choices)?;
+    }
     Ok(())
 }
 

@@ -45,6 +45,8 @@ pub enum EntryKind {
     Configuration = 3,
     /// Opens a producer's name: gives it an id, or its id a new epoch.
     OpenProducer = 4,
+    /// Where the log begins from now on.
+    Trim = 5,
 }
 
 impl EntryKind {
@@ -57,7 +59,7 @@ impl EntryKind {
     /// Reads a stored code.
     ///
     /// # Errors
-    /// [`EntryError::ReservedKind`] for 5 (trim), 6 (checkpoint), 7 (cursor), 8 (session);
+    /// [`EntryError::ReservedKind`] for 6 (checkpoint), 7 (cursor), 8 (session);
     /// [`EntryError::UnknownKind`] for any other that is not of this enum.
     pub const fn from_code(code: u8) -> Result<Self, EntryError> {
         match code {
@@ -65,7 +67,8 @@ impl EntryKind {
             2 => Ok(Self::Events),
             3 => Ok(Self::Configuration),
             4 => Ok(Self::OpenProducer),
-            5..=8 => Err(EntryError::ReservedKind(code)),
+            5 => Ok(Self::Trim),
+            6..=8 => Err(EntryError::ReservedKind(code)),
             _ => Err(EntryError::UnknownKind(code)),
         }
     }
@@ -217,7 +220,9 @@ impl EntryHeader {
         }
         let count_ok = match self.kind {
             EntryKind::Events => (1..=BATCH_EVENTS_MAX).contains(&(self.event_count as usize)),
-            EntryKind::Noop | EntryKind::Configuration | EntryKind::OpenProducer => self.event_count == 0,
+            EntryKind::Noop | EntryKind::Configuration | EntryKind::OpenProducer | EntryKind::Trim => {
+                self.event_count == 0
+            }
         };
         if !count_ok {
             return Err(EntryError::OutOfRange("event_count"));

@@ -63,6 +63,7 @@ mod open_producer;
 mod owned;
 mod probe;
 mod seal;
+mod trim;
 mod view;
 
 pub use attributes::{Attributes, AttributesView};
@@ -79,7 +80,8 @@ pub use names::{validate_producer_name, validate_topic};
 pub use open_producer::OpenProducer;
 pub use owned::Entry;
 pub use probe::{Probe, probe};
-pub use seal::{SealContext, encode_configuration, encode_noop, encode_open_producer};
+pub use seal::{SealContext, encode_configuration, encode_noop, encode_open_producer, encode_trim};
+pub use trim::LogFloor;
 pub use view::EntryView;
 
 #[cfg(test)]

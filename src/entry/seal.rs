@@ -5,6 +5,7 @@ use super::error::EntryError;
 use super::header::{ENTRY_VERSION, EntryHeader, EntryKind, TRAILER_BYTES, encode_trailer, pad8};
 use super::open_producer;
 use super::owned::Entry;
+use super::trim::{self, LogFloor};
 use crate::base::checksum::crc32;
 use crate::base::ids::{GroupId, LogIndex, Offset, Term};
 use crate::base::limits::ENTRY_BYTES_MAX;
@@ -109,4 +110,16 @@ pub fn encode_open_producer(context: &SealContext, name: &str) -> Result<Entry, 
     let mut buffer = start(open_producer::FIXED_BYTES + name.len());
     open_producer::encode_body(&mut buffer, name);
     Ok(finish(buffer, EntryKind::OpenProducer, 0, context))
+}
+
+/// An entry by which the log begins at `floor` from now on.
+///
+/// # Panics
+/// Where the context is out of range (see [`SealContext`]), or the floor lies behind the entry itself.
+#[must_use]
+pub fn encode_trim(context: &SealContext, floor: LogFloor) -> Entry {
+    assert!(floor.fits(context.index, context.base_offset), "a log is never trimmed beyond its own end");
+    let mut buffer = start(trim::BODY_BYTES);
+    floor.encode_body(&mut buffer);
+    finish(buffer, EntryKind::Trim, 0, context)
 }

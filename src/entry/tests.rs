@@ -174,7 +174,7 @@ fn what_a_newer_build_wrote_is_unsupported_and_not_damage() {
     let entry = batch();
     assert_eq!(patched(&entry, 4, &[2]), Err(EntryError::UnknownVersion(2)));
     assert_eq!(patched(&entry, 4, &[0]), Err(EntryError::UnknownVersion(0)));
-    for reserved in 5..=8 {
+    for reserved in 6..=8 {
         assert_eq!(patched(&entry, 5, &[reserved]), Err(EntryError::ReservedKind(reserved)));
     }
     assert_eq!(patched(&entry, 5, &[0]), Err(EntryError::UnknownKind(0)));

@@ -5,12 +5,13 @@ use super::error::EntryError;
 use super::events::EventsView;
 use super::header::{EntryHeader, EntryKind, check_trailer};
 use super::open_producer::OpenProducer;
+use super::trim::LogFloor;
 use crate::base::checksum::crc32;
 
 /// An undamaged entry in borrowed bytes.
 ///
 /// Checksums, sizes, padding and trailer have been checked. The contents are decoded by [`EntryView::events`],
-/// [`EntryView::configuration`] and [`EntryView::open_producer`], which check them once.
+/// [`EntryView::configuration`], [`EntryView::open_producer`] and [`EntryView::trim`], which check them once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EntryView<'a> {
     header: EntryHeader,
@@ -103,6 +104,20 @@ impl<'a> EntryView<'a> {
         OpenProducer::decode_body(self.body()).map_err(|error| error.inside("open_producer ends early"))
     }
 
+    /// Where the log begins by an entry of kind [`EntryKind::Trim`].
+    ///
+    /// # Errors
+    /// [`EntryError::WrongKind`], or what is wrong with the contents.
+    pub fn trim(&self) -> Result<LogFloor, EntryError> {
+        self.expect(EntryKind::Trim)?;
+        let floor = LogFloor::decode_body(self.body()).map_err(|error| error.inside("trim ends early"))?;
+        if floor.fits(self.header.index, self.header.base_offset) {
+            Ok(floor)
+        } else {
+            Err(EntryError::Malformed("trim reaches beyond itself"))
+        }
+    }
+
     /// Decodes the contents, whatever the kind, and throws the result away.
     ///
     /// # Errors
@@ -113,6 +128,7 @@ impl<'a> EntryView<'a> {
             EntryKind::Events => self.events().map(|_| ()),
             EntryKind::Configuration => self.configuration().map(|_| ()),
             EntryKind::OpenProducer => self.open_producer().map(|_| ()),
+            EntryKind::Trim => self.trim().map(|_| ()),
         }
     }
 

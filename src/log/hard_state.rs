@@ -118,8 +118,9 @@ impl StoredHardState {
             Err(_) => return SlotFound::Damaged,
         }
         match Self::fields(&mut reader) {
-            Ok(Some((number, state))) => SlotFound::Good(number, state),
-            Ok(None) | Err(_) => SlotFound::Damaged,
+            // One state has one encoding: pins in order, no node twice, zeros wherever nothing is said.
+            Ok(Some((number, state))) if state.encode(number) == bytes => SlotFound::Good(number, state),
+            Ok(_) | Err(_) => SlotFound::Damaged,
         }
     }
 
@@ -138,7 +139,7 @@ impl StoredHardState {
         }
         let mut pins = BTreeMap::new();
         for _ in 0..pin_count {
-            let node = NodeId(reader.u16()?);
+            let Some(node) = NodeId::from_wire(reader.u16()?) else { return Ok(None) };
             reader.take(6)?;
             pins.insert(node, Incarnation(reader.u128()?));
         }
@@ -286,7 +287,8 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-    use super::{BLOCK_BYTES, HardStateFile, SlotFound, StoredHardState, choose_slot};
+    use super::{BLOCK_BYTES, CRC_AT, HardStateFile, SlotFound, StoredHardState, choose_slot};
+    use crate::base::checksum::crc32;
     use crate::base::ids::{EntryId, Incarnation, LogIndex, NodeId, Term};
     use crate::log::disk::{DiskError, DiskFile, Mapping};
 
@@ -315,6 +317,29 @@ mod tests {
         for len in 0..bytes.len() {
             assert_eq!(StoredHardState::decode(&bytes[..len]), SlotFound::Damaged);
         }
+    }
+
+    #[test]
+    fn one_state_has_one_encoding() {
+        let summed = |change: &dyn Fn(&mut [u8])| {
+            let mut bytes = sample().encode(4);
+            change(&mut bytes);
+            let crc = crc32(&bytes[..CRC_AT]).to_le_bytes();
+            bytes[CRC_AT..].copy_from_slice(&crc);
+            StoredHardState::decode(&bytes)
+        };
+        assert_eq!(summed(&|_| ()), SlotFound::Good(4, sample()));
+        for at in [34, 39, 66, 71, 232, 507] {
+            assert_eq!(summed(&|bytes| bytes[at] = 1), SlotFound::Damaged, "reserved byte {at}");
+        }
+        assert_eq!(summed(&|bytes| bytes[64] = 2), SlotFound::Damaged, "node 2 is pinned twice");
+        assert_eq!(summed(&|bytes| bytes[64] = 0), SlotFound::Damaged, "there is no node 0");
+        assert_eq!(summed(&|bytes| bytes[64] = 9), SlotFound::Damaged, "pins ascend");
+        assert_eq!(
+            summed(&|bytes| bytes[48..56].fill(0)),
+            SlotFound::Damaged,
+            "a claimed term without an index"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! | lost | known from |
 //! |---|---|
 //! | header | the one sealed with this one's number: last index and chain, and from its last entry term and offset |
-//! | header of the first segment | it starts the log |
+//! | header of the first segment | it starts the log; of a trimmed log the checkpoint has a copy |
 //! | both watermark slots | the next segment vouches for everything before it. Of the last segment: from nothing, corrupt |
 //! | a file between two others | as its header; all its entries are lost |
 //! | the first or the last file | nothing: missing |
@@ -14,6 +14,7 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
 use super::LogOptions;
+use super::checkpoint::CheckpointFiles;
 use super::disk::{Disk, DiskFile};
 use super::error::{Corruption, LogError};
 use super::layout::{
@@ -47,10 +48,24 @@ impl<D: Disk> Heads<'_, D> {
     /// # Errors
     /// The disk fails; or a head that nothing else tells, as what it is: corrupt, or missing.
     pub fn rebuild(&self) -> Result<Vec<PathBuf>, LogError> {
-        let mut heads = self.read_all()?;
+        let group_dir = group_dir(self.data_dir, self.options.group());
+        let checkpoints =
+            CheckpointFiles::read(self.disk, &group_dir, self.cluster_id, self.options.group())?;
+        let mut heads = self.read_all(checkpoints.first_seq())?;
         let mut written = Vec::new();
         for at in 0..heads.len() {
             if heads[at].header.is_none() || heads[at].slot.is_none() {
+                // The checkpoint has a copy of the header with which the log begins.
+                let copy = checkpoints.newest.as_ref().map(|stored| stored.first_segment);
+                let copy = copy.filter(|copy| copy.seq == heads[at].seq && heads[at].header.is_none());
+                if let Some(copy) = copy {
+                    self.write_header(&heads[at].path, &copy)?;
+                    heads[at].header = Some(copy);
+                    written.push(heads[at].path.clone());
+                    if heads[at].slot.is_some() {
+                        continue;
+                    }
+                }
                 written.push(self.rebuild_one(&mut heads, at)?);
             }
         }
@@ -62,11 +77,12 @@ impl<D: Disk> Heads<'_, D> {
         Ok(written)
     }
 
-    fn read_all(&self) -> Result<Vec<Head>, LogError> {
+    fn read_all(&self, first_seq: u64) -> Result<Vec<Head>, LogError> {
         let group_dir = group_dir(self.data_dir, self.options.group());
         let names = self.disk.list(&group_dir)?;
         let mut seqs: Vec<u64> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
         seqs.sort_unstable();
+        seqs.retain(|seq| *seq >= first_seq);
         seqs.into_iter().map(|seq| self.read(seq, group_dir.join(segment_name(seq)))).collect()
     }
 
@@ -96,6 +112,13 @@ impl<D: Disk> Heads<'_, D> {
         Ok(Head { seq, path, len_bytes, header, slot })
     }
 
+    fn write_header(&self, path: &Path, header: &SegmentHeader) -> Result<(), LogError> {
+        let file = self.disk.open(path, true)?;
+        let bytes = encode_head(header, &Slot::fresh(header, LogIndex::ZERO));
+        file.write_at(&[IoSlice::new(&bytes[..BLOCK_BYTES as usize])], 0)?;
+        file.sync_data().map_err(LogError::from)
+    }
+
     fn rebuild_one(&self, heads: &mut [Head], at: usize) -> Result<PathBuf, LogError> {
         let (seq, path) = (heads[at].seq, heads[at].path.clone());
         let corrupt = |position, what: &str| {
@@ -114,7 +137,7 @@ impl<D: Disk> Heads<'_, D> {
             None => {
                 let before = self.end_before(heads, at, seq)?;
                 let before = before.ok_or_else(|| corrupt(0, "the header is damaged"))?;
-                self.header_after(&before, seq, heads[at].len_bytes)
+                self.header_after(&before, seq, heads[at].len_bytes, heads[0].seq > 1)
             }
         };
         let goes_on = heads[at + 1..].iter().any(|next| next.header.is_some());
@@ -139,7 +162,7 @@ impl<D: Disk> Heads<'_, D> {
         Ok(path)
     }
 
-    fn header_after(&self, before: &Tail, seq: u64, segment_bytes: u64) -> SegmentHeader {
+    fn header_after(&self, before: &Tail, seq: u64, segment_bytes: u64, recycled: bool) -> SegmentHeader {
         SegmentHeader {
             cluster_id: self.cluster_id,
             group: self.options.group(),
@@ -150,6 +173,8 @@ impl<D: Disk> Heads<'_, D> {
             base_chain: before.chain,
             base_term: before.id.term,
             segment_bytes,
+            // Nobody knows any more. Then what an older segment may have left is not taken for torn.
+            recycled,
         }
     }
 
@@ -190,7 +215,7 @@ impl<D: Disk> Heads<'_, D> {
         let before = self.end_before(heads, at + 1, seq)?.ok_or_else(|| {
             lost("the segment before it is damaged as well, so nothing tells where it began")
         })?;
-        let header = self.header_after(&before, seq, self.options.segment_bytes());
+        let header = self.header_after(&before, seq, self.options.segment_bytes(), false);
         let next = heads[at + 1..].iter().filter_map(|next| next.header);
         if !next.into_iter().any(|next| next.base_index > header.base_index) {
             return Err(lost("no later segment tells what was in it"));

@@ -98,7 +98,7 @@ impl Identity {
 
     fn decode(bytes: &[u8], file: &Path) -> Result<Self, IdentityError> {
         let corrupt = || IdentityError::Corrupt { file: file.to_owned() };
-        let (raw, _) = RawIdentity::ref_from_prefix(bytes).map_err(|_| corrupt())?;
+        let raw = RawIdentity::ref_from_bytes(bytes).map_err(|_| corrupt())?;
         if raw.magic != MAGIC {
             return Err(corrupt());
         }
@@ -108,6 +108,9 @@ impl Identity {
         }
         if raw.version.get() != FORMAT_VERSION {
             return Err(IdentityError::UnknownVersion { file: file.to_owned(), version: raw.version.get() });
+        }
+        if raw.zero.get() != 0 || raw.zeros != [0; 12] {
+            return Err(corrupt());
         }
         let node_id = NodeId::from_wire(raw.node_id.get()).ok_or_else(corrupt)?;
         let (cluster_id, incarnation) = (ClusterId(raw.cluster_id.get()), Incarnation(raw.incarnation.get()));
@@ -201,6 +204,7 @@ fn write_first_segment<D: Disk>(
         base_offset: Offset(1),
         base_chain: 0,
         base_term: Term::ZERO,
+        recycled: false,
         segment_bytes: options.segment_bytes(),
     };
     let end_position = ENTRIES_POSITION + first_entry.len_bytes() as u64;
@@ -219,4 +223,31 @@ fn write_first_segment<D: Disk>(
     fill_with_zeros(&file, end_position, options.segment_bytes())?;
     file.sync_data()?;
     disk.sync_dir(group_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{IDENTITY_BYTES, Identity, IdentityError};
+    use crate::base::checksum::crc32;
+    use crate::base::ids::{ClusterId, Incarnation, NodeId};
+
+    #[test]
+    fn one_identity_has_one_encoding() {
+        let identity = Identity { cluster_id: ClusterId(7), node_id: NodeId(1), incarnation: Incarnation(9) };
+        let read = |bytes: &[u8]| Identity::decode(bytes, Path::new("identity"));
+        let bytes = identity.encode();
+        assert_eq!(read(&bytes).unwrap(), identity);
+        for at in [14, 15, 48, 59] {
+            let mut bytes = bytes;
+            bytes[at] = 1;
+            let crc = crc32(&bytes[..IDENTITY_BYTES - 4]).to_le_bytes();
+            bytes[IDENTITY_BYTES - 4..].copy_from_slice(&crc);
+            assert!(matches!(read(&bytes), Err(IdentityError::Corrupt { .. })), "reserved byte {at}");
+        }
+        for bytes in [&bytes[..IDENTITY_BYTES - 1], &[&bytes[..], &[0]].concat()] {
+            assert!(matches!(read(bytes), Err(IdentityError::Corrupt { .. })), "{} bytes", bytes.len());
+        }
+    }
 }

@@ -3,14 +3,15 @@
 //! ```text
 //! position
 //!      0  header block, 4096 B, written once, synced before the file gets its name
-//!         0 magic "TERCSEG\0" | 8 version u32 | 12 group u16 | 14 zero u16 | 16 cluster id u128 | 32 seq u64
-//!         40 generation u64 | 48 base index u64 | 56 base offset u64 | 64 base chain u64 | 72 base term u64
-//!         80 segment bytes u64 | 88 zero u32 | 92 CRC32 of bytes 0..92 u32 | zeros
+//!         0 magic "TERCSEG\0" | 8 version u32 | 12 group u16 | 14 flags u16 (1 recycled)
+//!         16 cluster id u128 | 32 seq u64 | 40 generation u64 | 48 base index u64 | 56 base offset u64
+//!         64 base chain u64 | 72 base term u64 | 80 segment bytes u64 | 88 zero u32 | 92 CRC32 of bytes 0..92 u32 | zeros
 //!   4096  watermark slot of even numbers, 64 B in a block of its own
 //!   8192  watermark slot of odd numbers
 //!         0 magic "TCWM" | 4 flags u32 (1 sealed, 2 clean) | 8 number u64 | 16 flushed index u64
 //!         24 end position u64 | 32 chain u64 | 40 commit hint u64 | 48 next seq u64 | 56 zero u32 | 60 CRC32 u32
-//!  12288  entries, back to back, each a multiple of 8 bytes; zeros after the last
+//!  12288  entries, back to back, each a multiple of 8 bytes; after the last zeros, or in a recycled file what it held
+//!         before
 //! ```
 //!
 //! *Base* values tell what stands before the file's first entry: `base_index` is the index of that entry, `base_offset`
@@ -28,6 +29,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::base::checksum::crc32;
 use crate::base::ids::{COUNTER_MAX, ClusterId, EntryId, GroupId, LogIndex, Offset, Term};
+use crate::entry::ENTRY_BYTES_MIN;
 
 /// A block of its own for the header and for each slot.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -38,6 +40,7 @@ pub const SEGMENT_VERSION: u32 = 1;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"TERCSEG\0";
 const SLOT_MAGIC: [u8; 4] = *b"TCWM";
+const FLAG_RECYCLED: u16 = 1;
 const FLAG_SEALED: u32 = 1;
 const FLAG_CLEAN: u32 = 2;
 
@@ -47,7 +50,7 @@ struct RawHeader {
     magic: [u8; 8],
     version: U32,
     group: U16,
-    zero: U16,
+    flags: U16,
     cluster: U128,
     seq: U64,
     generation: U64,
@@ -102,6 +105,9 @@ pub struct SegmentHeader {
     pub base_term: Term,
     /// Length of the file.
     pub segment_bytes: u64,
+    /// The file held an older segment, which retention has let go: what follows its end are stale entries, all with
+    /// lower indexes, and no zeros.
+    pub recycled: bool,
 }
 
 /// What the first bytes of a segment file turned out to be.
@@ -129,7 +135,7 @@ impl SegmentHeader {
             magic: SEGMENT_MAGIC,
             version: U32::new(SEGMENT_VERSION),
             group: U16::new(self.group.0),
-            zero: U16::ZERO,
+            flags: U16::new(if self.recycled { FLAG_RECYCLED } else { 0 }),
             cluster: U128::new(self.cluster_id.0),
             seq: U64::new(self.seq),
             generation: U64::new(self.generation),
@@ -161,7 +167,11 @@ impl SegmentHeader {
         }
         let counters = [raw.seq, raw.base_index, raw.base_offset, raw.base_term];
         let ranges = counters.iter().all(|value| value.get() <= COUNTER_MAX);
-        let sane = ranges && raw.base_index.get() >= 1 && raw.segment_bytes.get() >= ENTRIES_POSITION;
+        let sane = ranges
+            && raw.base_index.get() >= 1
+            && raw.segment_bytes.get() >= ENTRIES_POSITION
+            && raw.flags.get() <= FLAG_RECYCLED
+            && raw.zero2.get() == 0;
         if !sane {
             return HeaderFound::Damaged;
         }
@@ -175,6 +185,7 @@ impl SegmentHeader {
             base_chain: raw.base_chain.get(),
             base_term: Term(raw.base_term.get()),
             segment_bytes: raw.segment_bytes.get(),
+            recycled: raw.flags.get() == FLAG_RECYCLED,
         })
     }
 }
@@ -236,15 +247,32 @@ impl Slot {
         if !whole || flags > 3 || counters.iter().any(|value| value.get() > COUNTER_MAX) {
             return None;
         }
+        let sealed = flags & FLAG_SEALED != 0;
+        if raw.zero.get() != 0 || (!sealed && raw.next_seq.get() != 0) {
+            return None;
+        }
         Some(Self {
             number: raw.number.get(),
             flushed_index: LogIndex(raw.flushed_index.get()),
             end_position: raw.end_position.get(),
             chain: raw.chain.get(),
             commit_hint: LogIndex(raw.commit_hint.get()),
-            next_seq: (flags & FLAG_SEALED != 0).then_some(raw.next_seq.get()),
+            next_seq: sealed.then_some(raw.next_seq.get()),
             clean: flags & FLAG_CLEAN != 0,
         })
+    }
+
+    /// Whether a segment with this header can have such a slot: its last durable entry ends inside the file, and not
+    /// before the first one starts, and as many entries as it tells of fit there. A slot that says anything else was
+    /// not written for this file, whatever its checksum says: nobody may walk by its numbers.
+    #[must_use]
+    pub const fn fits(&self, header: &SegmentHeader) -> bool {
+        let before = header.base_index.prev();
+        self.end_position >= ENTRIES_POSITION
+            && self.end_position <= header.segment_bytes
+            && self.flushed_index.0 >= before.0
+            && self.flushed_index.since(before)
+                <= (self.end_position - ENTRIES_POSITION) / ENTRY_BYTES_MIN as u64
     }
 
     /// The first slot of a fresh segment.
@@ -294,6 +322,19 @@ pub fn parse_segment_name(name: &str) -> Option<u64> {
     (segment_name(seq) == name).then_some(seq)
 }
 
+/// `free-<16 hexadecimal digits>`: a file that held segment `seq`, waiting to be used again.
+#[must_use]
+pub fn free_name(seq: u64) -> String {
+    format!("free-{seq:016x}")
+}
+
+/// Inverse of [`free_name`].
+#[must_use]
+pub fn parse_free_name(name: &str) -> Option<u64> {
+    let seq = u64::from_str_radix(name.strip_prefix("free-")?, 16).ok()?;
+    (free_name(seq) == name).then_some(seq)
+}
+
 /// The next segment while it is being prepared.
 pub const SPARE_NAME: &str = "spare";
 /// A segment that is being written anew.
@@ -308,7 +349,8 @@ pub const HARD_STATE_NAME: &str = "hard_state";
 #[cfg(test)]
 mod tests {
     use super::{
-        HEADER_BYTES, HeaderFound, SEGMENT_VERSION, SegmentHeader, Slot, parse_segment_name, segment_name,
+        ENTRIES_POSITION, HEADER_BYTES, HeaderFound, SEGMENT_VERSION, SLOT_BYTES, SegmentHeader, Slot,
+        parse_segment_name, segment_name,
     };
     use crate::base::checksum::crc32;
     use crate::base::ids::{ClusterId, GroupId, LogIndex, Offset, Term};
@@ -323,6 +365,7 @@ mod tests {
         base_chain: 0xdead_beef,
         base_term: Term(4),
         segment_bytes: 8 << 20,
+        recycled: true,
     };
 
     #[test]
@@ -357,6 +400,41 @@ mod tests {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Slot::decode(&flipped), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_slot_that_points_out_of_its_segment_does_not_fit_it() {
+        let fresh = Slot::fresh(&HEADER, LogIndex(0));
+        assert!(fresh.fits(&HEADER));
+        let three = Slot { flushed_index: LogIndex(12), end_position: ENTRIES_POSITION + 3 * 96, ..fresh };
+        assert!(three.fits(&HEADER));
+        assert!(!Slot { end_position: three.end_position - 8, ..three }.fits(&HEADER), "no room for three");
+        assert!(!Slot { flushed_index: LogIndex(8), ..fresh }.fits(&HEADER), "before the segment");
+        assert!(!Slot { end_position: ENTRIES_POSITION - 8, ..fresh }.fits(&HEADER));
+        let last = Slot { end_position: HEADER.segment_bytes, ..three };
+        assert!(last.fits(&HEADER));
+        // A walk to this end would never have come to one: found by fuzzing.
+        assert!(!Slot { end_position: HEADER.segment_bytes + 8, ..three }.fits(&HEADER));
+        assert!(!Slot { end_position: u64::MAX, ..three }.fits(&HEADER));
+    }
+
+    #[test]
+    fn what_is_reserved_is_zero() {
+        let summed = |bytes: &[u8], at: usize, crc_at: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 1;
+            let crc = crc32(&bytes[..crc_at]).to_le_bytes();
+            bytes[crc_at..].copy_from_slice(&crc);
+            bytes
+        };
+        for at in [14, 15, 88, 91] {
+            let header = summed(&HEADER.encode(), at, HEADER_BYTES - 4);
+            assert_eq!(SegmentHeader::decode(&header), HeaderFound::Damaged, "byte {at}");
+        }
+        let slot = Slot::fresh(&HEADER, LogIndex(0)).encode();
+        for at in [48, 56, 59] {
+            assert_eq!(Slot::decode(&summed(&slot, at, SLOT_BYTES - 4)), None, "byte {at}");
         }
     }
 

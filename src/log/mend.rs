@@ -178,6 +178,7 @@ impl<D: Disk> Mender<D> {
             base_offset: before.next_offset,
             base_chain: before.chain,
             base_term: before.id.term,
+            recycled: false,
             segment_bytes: self
                 .options
                 .segment_bytes()
@@ -307,19 +308,38 @@ impl<D: Disk> Mender<D> {
     fn rewrite(&self, path: &Path, repairs: &[(&LostRun, &Vec<Entry>)]) -> Result<(), LogError> {
         let group_dir = group_dir(&self.data_dir, self.options.group());
         let old = self.disk.open(path, false)?;
-        let len = old.len_bytes()?;
+        let old_len = old.len_bytes()?;
+        let header = self.live.iter().map(|live| &live.segment).find(|segment| segment.path() == path);
+        let grown = header.and_then(|segment| grown(segment.header(), repairs));
+        let len = grown.map_or(old_len, |header| header.segment_bytes);
         let temporary = self.fresh_file(&group_dir, len, |new| {
             let mut copier = Copier { old: &old, new, path, position: 0 };
             for (run, copy) in repairs {
                 copier.copy_to(run.position)?;
                 copier.put(copy)?;
             }
-            copier.copy_to(len)
+            copier.copy_to(old_len)?;
+            if let Some(header) = grown {
+                new.write_at(&[IoSlice::new(&header.encode())], 0)?;
+            }
+            Ok(())
         })?;
         self.disk.rename(&temporary, path)?;
         self.disk.sync_dir(&group_dir)?;
         Ok(())
     }
+}
+
+/// The header of a segment that has to grow for its repairs. A file behind it may be missing, and the seal that named
+/// that file damaged: then nothing tells the two apart, and the entries of both come to lie in this one. Without room
+/// for them the next look would find them lost again, for ever.
+fn grown(header: &SegmentHeader, repairs: &[(&LostRun, &Vec<Entry>)]) -> Option<SegmentHeader> {
+    let ends = repairs
+        .iter()
+        .map(|(run, copy)| run.position + copy.iter().map(|entry| entry.len_bytes() as u64).sum::<u64>());
+    let end = ends.max().unwrap_or_default();
+    let segment_bytes = end.next_multiple_of(BLOCK_BYTES);
+    (end > header.segment_bytes).then_some(SegmentHeader { segment_bytes, ..*header })
 }
 
 /// Whether these are the very entries that were lost.

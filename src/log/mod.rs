@@ -24,6 +24,7 @@
 //! The format is drawn in [`layout`], recovery's decisions stand in [`table`], the reasons in
 //! `docs/decisions/0002-log-files.md`.
 
+pub mod checkpoint;
 mod damage;
 pub mod disk;
 mod error;
@@ -41,6 +42,7 @@ mod pulse;
 mod reader;
 mod real_disk;
 mod recovery;
+mod retention;
 mod roll;
 mod scanner;
 mod segment;
@@ -48,6 +50,7 @@ mod store;
 pub mod table;
 mod verify;
 
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointOrder, StoredCheckpoint};
 pub use damage::{LostRun, lost_runs};
 pub use disk::{Disk, DiskError, DiskErrorKind, DiskFile, Lock, Mapping};
 pub use error::{Corruption, LogError};
@@ -60,7 +63,8 @@ pub use prepare::{IDLE_WATERMARK_NS, IdleWork, PREPARE_SLICE_BYTES};
 pub use pulse::Pulse;
 pub use reader::{LogReader, ReadError};
 pub use real_disk::{RealDisk, RealFile};
-pub use recovery::{CutReport, RecoveryReport};
+pub use recovery::{CutReport, RecoveryReport, RecoveryVisitor};
+pub use retention::{FREE_FILES_MAX, SegmentMark};
 pub use segment::{CatalogChange, Point, Published, Segment};
 pub use store::{Flushed, LogStore, Written};
 pub use verify::{SegmentReport, VerifyReport, verify};
@@ -68,11 +72,16 @@ pub use verify::{SegmentReport, VerifyReport, verify};
 use crate::base::ids::GroupId;
 use crate::base::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
+/// How much of the end of a log is read at the start; a fraction of a second on a slow disk.
+const START_READ_BYTES: u64 = 128 << 20;
+
 /// How a log is laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogOptions {
     group: GroupId,
     segment_bytes: u64,
+    recycle: bool,
+    start_read_bytes: u64,
 }
 
 /// A segment size outside 8 MiB to 2 GiB, or no multiple of 4 KiB.
@@ -88,7 +97,7 @@ impl LogOptions {
     pub fn new(group: GroupId, segment_bytes: u64) -> Result<Self, SegmentBytesError> {
         let fits = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes);
         if fits && segment_bytes.is_multiple_of(layout::BLOCK_BYTES) {
-            Ok(Self { group, segment_bytes })
+            Ok(Self { group, segment_bytes, recycle: true, start_read_bytes: START_READ_BYTES })
         } else {
             Err(SegmentBytesError(segment_bytes))
         }
@@ -98,7 +107,26 @@ impl LogOptions {
     #[doc(hidden)]
     #[must_use]
     pub const fn for_tests(group: GroupId, segment_bytes: u64) -> Self {
-        Self { group, segment_bytes }
+        Self { group, segment_bytes, recycle: true, start_read_bytes: 0 }
+    }
+
+    /// Whether files of trimmed segments are used again (the default) or unlinked.
+    #[must_use]
+    pub const fn with_recycling(self, recycle: bool) -> Self {
+        Self { recycle, ..self }
+    }
+
+    /// How much of the end of a log is read and verified at the start, also where a checkpoint would do with less. The
+    /// rest is read at leisure, by the reader.
+    #[must_use]
+    pub const fn start_read_bytes(&self) -> u64 {
+        self.start_read_bytes
+    }
+
+    /// As said by [`LogOptions::with_recycling`].
+    #[must_use]
+    pub const fn recycles(&self) -> bool {
+        self.recycle
     }
 
     /// The Raft group.

@@ -4,7 +4,7 @@
 //! 2. what is claimed beyond a torn tail is written into the hard state;
 //! 3. a torn tail: a fresh segment supersedes it; otherwise the watermark is moved up to the end of the log;
 //! 4. seals that name a superseded successor are corrected;
-//! 5. superseded files, a half-prepared `spare` and a half-written `mend` are removed.
+//! 5. superseded and void files, a half-prepared `spare` and a half-written `mend` are removed.
 //!
 //! Before step 1 nothing is touched, so a directory of an unknown version stays as it is.
 
@@ -15,14 +15,19 @@ use super::disk::{Disk, DiskFile};
 use super::error::LogError;
 use super::hard_state::{HardStateFile, StoredHardState};
 use super::identity::Identity;
-use super::layout::{HARD_STATE_NAME, LOCK_NAME, MEND_NAME, SPARE_NAME, Slot, group_dir};
+use super::layout::{
+    ENTRIES_POSITION, HARD_STATE_NAME, LOCK_NAME, MEND_NAME, SPARE_NAME, Slot, group_dir, parse_free_name,
+    segment_name,
+};
 use super::prepare::IdleState;
 use super::pulse::Pulse;
-use super::recovery::{Place, RecoveryReport, Survey};
+use super::recovery::{Depth, EntriesOnly, Place, RecoveryReport, RecoveryVisitor, Survey};
+use super::retention::{Checkpoints, Doomed, SegmentMark};
+use super::scanner::Scanner;
 use super::segment::CatalogChange;
 use super::store::LogStore;
 use crate::base::ids::{EntryId, LogIndex, Offset};
-use crate::entry::EntryView;
+use crate::entry::{EntryView, LogFloor};
 use crate::raft::TermRuns;
 
 /// What the log was when it was opened.
@@ -34,6 +39,10 @@ pub struct Recovered {
     pub hard_state: StoredHardState,
     /// The terms of the log, for the consensus core.
     pub runs: TermRuns,
+    /// Where the log begins.
+    pub floor: LogFloor,
+    /// The segments behind the first one: where each begins, and what stands before. For retention.
+    pub marks: Vec<SegmentMark>,
     /// The last entry.
     pub last: EntryId,
     /// Its chain value.
@@ -64,6 +73,31 @@ impl<D: Disk> LogStore<D> {
         options: LogOptions,
         visitor: &mut dyn FnMut(&EntryView<'_>, LogIndex),
     ) -> Result<(Self, Recovered), LogError> {
+        Self::open_at(disk, data_dir, options, Depth::Whole, &mut EntriesOnly(visitor))
+    }
+
+    /// As [`LogStore::open`], but where there is a checkpoint, `visitor` is shown that and only the entries behind it,
+    /// and of the segments before only the heads are read.
+    ///
+    /// # Errors
+    /// As [`LogStore::open`].
+    pub fn open_behind_checkpoint(
+        disk: D,
+        data_dir: &Path,
+        options: LogOptions,
+        visitor: &mut dyn RecoveryVisitor,
+    ) -> Result<(Self, Recovered), LogError> {
+        let depth = Depth::BehindCheckpoint(options.start_read_bytes());
+        Self::open_at(disk, data_dir, options, depth, visitor)
+    }
+
+    fn open_at(
+        disk: D,
+        data_dir: &Path,
+        options: LogOptions,
+        depth: Depth,
+        visitor: &mut dyn RecoveryVisitor,
+    ) -> Result<(Self, Recovered), LogError> {
         let identity = Identity::read(&disk, data_dir)?;
         let lock = disk.lock(&data_dir.join(LOCK_NAME), true)?;
         let group_dir = group_dir(data_dir, options.group());
@@ -74,7 +108,7 @@ impl<D: Disk> LogStore<D> {
             group: options.group(),
             repair: true,
         };
-        let survey = place.survey(visitor)?;
+        let survey = place.survey(depth, visitor)?;
         disk.sync_dir(&group_dir)?;
         let (hard_state, mut stored) = HardStateFile::open(&disk, &data_dir.join(HARD_STATE_NAME), true)?;
         let before = stored.claimed_tail;
@@ -83,8 +117,9 @@ impl<D: Disk> LogStore<D> {
         stored.claimed_tail = before.max(claimed).filter(|claimed| *claimed > survey.tail.id);
         let recovered = recovered(identity, &survey, &stored);
         let cut = survey.report.cut.is_some();
-        let last_seq =
-            survey.live.iter().map(|live| &live.segment).chain(&survey.dead).map(|s| s.seq()).max();
+        let numbers = survey.live.iter().map(|live| &live.segment).chain(&survey.dead).map(|s| s.seq());
+        let last_seq = numbers.chain(survey.void.iter().copied()).max().unwrap_or(0);
+        let doomed = survey.dead.into_iter().map(|segment| Doomed { segment, may_recycle: false }).collect();
         let mut store = Self {
             disk,
             group_dir,
@@ -92,7 +127,7 @@ impl<D: Disk> LogStore<D> {
             cluster_id: identity.cluster_id,
             hard_state,
             live: survey.live,
-            last_seq: last_seq.unwrap_or(0),
+            last_seq: last_seq.max(survey.checkpoints.first_seq().saturating_sub(1)),
             staged: Vec::new(),
             appended: survey.tail,
             written: survey.tail,
@@ -101,7 +136,11 @@ impl<D: Disk> LogStore<D> {
             commit_hint: recovered.commit_hint,
             changes: Vec::new(),
             spare: None,
-            doomed: survey.dead,
+            doomed,
+            checkpoints: Checkpoints::new(&survey.checkpoints),
+            free: Vec::new(),
+            marks: Vec::new(),
+            last_log_time_ns: survey.last_log_time_ns,
             writeback_begun: 0,
             idle: IdleState::default(),
             poison: None,
@@ -111,8 +150,28 @@ impl<D: Disk> LogStore<D> {
         if stored.claimed_tail != before {
             store.write_hard_state(&stored)?;
         }
+        store.remove_void(&survey.void)?;
         store.repair(cut)?;
         Ok((store, recovered))
+    }
+
+    /// Files that no checkpoint counts as part of the log. Both must agree, or the older one could not stand in.
+    fn remove_void(&mut self, void: &[u64]) -> Result<(), LogError> {
+        let below = self.checkpoints.void_below();
+        for seq in void.iter().filter(|seq| **seq < below) {
+            self.disk.remove(&self.group_dir.join(segment_name(*seq)))?;
+        }
+        Ok(())
+    }
+
+    /// Files that were let go and not used again.
+    fn adopt_free_files(&mut self) -> Result<(), LogError> {
+        for name in self.disk.list(&self.group_dir)? {
+            if parse_free_name(&name).is_some() {
+                self.keep_free(self.group_dir.join(name))?;
+            }
+        }
+        Ok(())
     }
 
     fn repair(&mut self, cut: bool) -> Result<(), LogError> {
@@ -122,7 +181,8 @@ impl<D: Disk> LogStore<D> {
                 self.disk.remove(&path)?;
             }
         }
-        if cut {
+        self.adopt_free_files()?;
+        if cut || self.live.is_empty() {
             self.start_segment(self.written, 0)?;
         } else {
             self.write_slot(|slot| slot)?;
@@ -145,7 +205,7 @@ impl<D: Disk> LogStore<D> {
             // Before a file goes, the seal that no longer names it is written again even if it reads right: after a
             // failed sync it may be right in the cache only.
             let between = live.segment.seq()..next.seq;
-            let dead_between = self.doomed.iter().any(|dead| between.contains(&dead.seq()));
+            let dead_between = self.doomed.iter().any(|dead| between.contains(&dead.segment.seq()));
             if live.slot.next_seq == Some(next.seq) && !dead_between {
                 continue;
             }
@@ -166,8 +226,10 @@ impl<D: Disk> LogStore<D> {
     }
 }
 
-fn recovered<F>(identity: Identity, survey: &Survey<F>, stored: &StoredHardState) -> Recovered {
+fn recovered<F: DiskFile>(identity: Identity, survey: &Survey<F>, stored: &StoredHardState) -> Recovered {
     Recovered {
+        floor: survey.checkpoints.newest.as_ref().map_or(LogFloor::START, |newest| newest.floor),
+        marks: marks_of(survey),
         identity,
         hard_state: stored.clone(),
         runs: survey.runs.clone(),
@@ -179,4 +241,20 @@ fn recovered<F>(identity: Identity, survey: &Survey<F>, stored: &StoredHardState
         claimed_tail: stored.claimed_tail,
         report: survey.report.clone(),
     }
+}
+
+/// Where the segments behind the first one begin. A segment that cannot tell the time counts as just written.
+fn marks_of<F: DiskFile>(survey: &Survey<F>) -> Vec<SegmentMark> {
+    let mut marks = Vec::new();
+    for pair in survey.live.windows(2) {
+        let (before, segment) = (pair[0].segment.published(), &pair[1].segment);
+        let mut scanner = Scanner::new(segment.file(), segment.header().segment_bytes);
+        let first = scanner.header_alone(ENTRIES_POSITION);
+        marks.push(SegmentMark {
+            floor: LogFloor { index: segment.base_index(), offset: segment.header().base_offset },
+            bytes_before: before.end_position.saturating_sub(ENTRIES_POSITION),
+            log_time_ns: first.map_or(survey.last_log_time_ns, |header| header.log_time_ns),
+        });
+    }
+    marks
 }

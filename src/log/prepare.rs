@@ -29,6 +29,8 @@ pub(super) struct Spare<F> {
     pub file: F,
     filled_bytes: u64,
     synced: bool,
+    /// It held an older segment: nothing has to be filled.
+    pub recycled: bool,
 }
 
 /// What [`LogStore::idle`] remembers between calls.
@@ -50,6 +52,8 @@ pub struct IdleWork {
     pub preparing: bool,
     /// Files unlinked.
     pub unlinked: usize,
+    /// Files wait until a reader lets go of them: call again.
+    pub waiting_for_readers: bool,
     /// When the watermark will be due, if it is behind.
     pub deadline_ns: Option<u64>,
 }
@@ -100,6 +104,7 @@ impl<D: Disk> LogStore<D> {
         }
         work.preparing = self.prepare_slice()?;
         work.unlinked = self.unlink_free()?;
+        work.waiting_for_readers = !self.doomed.is_empty();
         work.deadline_ns = self.idle.behind_since.map(|(since_ns, _)| since_ns + IDLE_WATERMARK_NS);
         Ok(work)
     }
@@ -165,8 +170,12 @@ impl<D: Disk> LogStore<D> {
     fn prepare_step(&mut self) -> Result<bool, DiskError> {
         let len = self.options.segment_bytes();
         let Some(spare) = &mut self.spare else {
+            if let Some(file) = self.take_free()? {
+                self.spare = Some(Spare { file, filled_bytes: len, synced: true, recycled: true });
+                return Ok(false);
+            }
             let file = self.disk.create(&self.group_dir.join(SPARE_NAME), len)?;
-            self.spare = Some(Spare { file, filled_bytes: 0, synced: false });
+            self.spare = Some(Spare { file, filled_bytes: 0, synced: false, recycled: false });
             return Ok(true);
         };
         if spare.filled_bytes < len {

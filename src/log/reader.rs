@@ -110,6 +110,19 @@ impl<F: DiskFile> LogReader<F> {
         self.views.first().map(|view| view.segment.base_index())
     }
 
+    /// First and last index of what the start has not read, only the heads of its files: nobody knows yet whether it is
+    /// whole. `None`: everything was read, or written since.
+    #[must_use]
+    pub fn unread(&self) -> Option<(LogIndex, LogIndex)> {
+        let mut unread = self.views.iter().filter(|view| {
+            let first = view.segment.base_index();
+            view.last() >= first && view.segment.point_for_index(view.last()).is_none()
+        });
+        let first = unread.next()?;
+        let last = unread.next_back().unwrap_or(first);
+        Some((first.segment.base_index(), last.last()))
+    }
+
     /// Last published index.
     #[must_use]
     pub fn last_index(&self) -> LogIndex {
@@ -192,7 +205,8 @@ impl<F: DiskFile> LogReader<F> {
         };
         let view = &self.views[at];
         let (last, point) = (view.last(), view.segment.point_for_offset(offset));
-        let Some(mut tail) = point.map(before) else { return Ok(None) };
+        // A segment that was not read at the start has no points.
+        let mut tail = point.map_or_else(|| Tail::before(view.segment.header()), before);
         while tail.id.index < last {
             let header = self.header_at(at, tail)?;
             if (header.base_offset..header.next_offset()).contains(&offset) {

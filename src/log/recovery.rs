@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::checkpoint::{Checkpoint, CheckpointFiles, StoredCheckpoint};
 use super::disk::{Disk, DiskError, DiskFile};
 use super::error::{Corruption, LogError};
-use super::layout::{self, BLOCK_BYTES, SegmentHeader, Slot};
+use super::layout::{self, BLOCK_BYTES, ENTRIES_POSITION, SegmentHeader, Slot};
 use super::scanner::{Looked, Rest, Scanner, Tail};
 use super::segment::{Published, Segment};
 use super::table::{Found, HeaderVerdict, Standing, Verdict, decide_entry, decide_header, decide_slots};
@@ -47,6 +48,10 @@ pub struct RecoveryReport {
     pub segments: usize,
     /// Segments that later ones supersede whole.
     pub superseded: usize,
+    /// The checkpoint that the log was read behind, if there is one.
+    pub checkpoint: Option<EntryId>,
+    /// Checkpoint files that were damaged (the other one was used, or the whole log).
+    pub damaged_checkpoints: Vec<PathBuf>,
     /// Entries read and verified.
     pub entries: u64,
     /// Their bytes.
@@ -66,11 +71,42 @@ pub(super) struct Live<F> {
     pub slot: Slot,
 }
 
+/// How much of the log is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Depth {
+    /// What lies behind the newest checkpoint, and at least so many bytes; of the rest the heads of its files.
+    BehindCheckpoint(u64),
+    /// All of it.
+    Whole,
+}
+
+/// Who is shown what recovery reads.
+pub trait RecoveryVisitor {
+    /// The log is read behind this checkpoint only. Called first, if at all.
+    fn checkpoint(&mut self, stored: &StoredCheckpoint);
+    /// Every surviving entry, once, in order, with the commit hint.
+    fn entry(&mut self, entry: &EntryView<'_>, commit_hint: LogIndex);
+}
+
+/// Shows entries to a closure.
+pub(super) struct EntriesOnly<'v>(pub &'v mut dyn FnMut(&EntryView<'_>, LogIndex));
+
+impl RecoveryVisitor for EntriesOnly<'_> {
+    fn checkpoint(&mut self, _stored: &StoredCheckpoint) {}
+
+    fn entry(&mut self, entry: &EntryView<'_>, commit_hint: LogIndex) {
+        (self.0)(entry, commit_hint);
+    }
+}
+
 /// What the directory holds.
 pub(super) struct Survey<F> {
     pub live: Vec<Live<F>>,
     /// Wholly superseded files.
     pub dead: Vec<Arc<Segment<F>>>,
+    /// Numbers of files that no checkpoint counts as part of the log.
+    pub void: Vec<u64>,
+    pub checkpoints: CheckpointFiles,
     pub tail: Tail,
     pub runs: TermRuns,
     pub last_log_time_ns: u64,
@@ -94,49 +130,64 @@ fn corrupt(file: &Path, position: u64, first: LogIndex, last: Option<LogIndex>, 
 }
 
 impl<D: Disk> Place<'_, D> {
-    /// Reads everything and decides. Changes nothing, except that with `repair` the last segment is synced before it is
-    /// read.
+    /// Reads and decides. Changes nothing, except that with `repair` the last segment is synced before it is read. A log
+    /// whose checkpoint is ahead of all its files (an installation was cut short) has no live segment.
     pub fn survey(
         &self,
-        visitor: &mut dyn FnMut(&EntryView<'_>, LogIndex),
+        depth: Depth,
+        visitor: &mut dyn RecoveryVisitor,
     ) -> Result<Survey<D::File>, LogError> {
         let mut report = RecoveryReport::default();
-        let (live, dead) = self.open_set(&mut report)?;
-        let Some(last) = live.last() else { return Err(self.missing(1, "the directory has no segments")) };
-        if self.repair {
+        let set = self.open_set(&mut report)?;
+        let (live, checkpoint) = (&set.live, set.checkpoints.newest.as_ref());
+        if let Some(last) = live.last().filter(|_| self.repair) {
             self.settle(last)?;
         }
         report.segments = live.len();
-        report.superseded = dead.len();
-        report.watermark = last.slot.flushed_index;
-        let commit_hint = live.iter().map(|live| live.slot.commit_hint).max().unwrap_or_default();
-        let visitor = &mut |entry: &EntryView<'_>| visitor(entry, commit_hint);
-        let mut walk =
-            Walk { tail: Tail::START, runs: TermRuns::new(), last_log_time_ns: 0, report, visitor };
+        report.superseded = set.dead.len();
+        report.watermark = live.last().map_or(LogIndex::ZERO, |last| last.slot.flushed_index);
+        report.checkpoint = checkpoint.map(|stored| stored.checkpoint.id);
+        report.damaged_checkpoints = set.checkpoints.damaged.iter().map(|(file, _)| file.clone()).collect();
+        let hints = live.iter().map(|live| live.slot.commit_hint);
+        let commit_hint = hints.chain(report.checkpoint.map(|id| id.index)).max().unwrap_or_default();
+        let (behind, least) = match depth {
+            Depth::BehindCheckpoint(bytes) => (checkpoint, bytes),
+            Depth::Whole => (None, u64::MAX),
+        };
+        if let Some(stored) = behind {
+            visitor.checkpoint(stored);
+        }
+        let from = behind.map_or(0, |stored| first_to_read(live, stored.checkpoint.id.index, least));
+        let mut walk = Walk::new(checkpoint, behind.is_some(), report, commit_hint, visitor);
+        walk.begin(live.get(from));
         for (at, current) in live.iter().enumerate() {
-            let limit = live.get(at + 1).map(|next| next.segment.base_index());
+            let next = live.get(at + 1).map(|next| *next.segment.header());
+            if at < from {
+                trust_seal(current, next.as_ref());
+                continue;
+            }
             walk.enter(current.segment.header(), current.segment.path())?;
-            walk.segment(current, limit)?;
+            walk.segment(current, next.map(|next| next.base_index))?;
         }
         let Walk { tail, runs, last_log_time_ns, report, .. } = walk;
         let commit_hint = commit_hint.min(tail.id.index);
-        Ok(Survey { live, dead, tail, runs, last_log_time_ns, commit_hint, report })
+        let Set { live, dead, void, checkpoints } = set;
+        Ok(Survey { live, dead, void, checkpoints, tail, runs, last_log_time_ns, commit_hint, report })
     }
 
     /// The segments that make up the log, in order; their entries unread.
     pub fn live_segments(&self) -> Result<Vec<Live<D::File>>, LogError> {
-        self.open_set(&mut RecoveryReport::default()).map(|(live, _)| live)
+        self.open_set(&mut RecoveryReport::default()).map(|set| set.live)
     }
 
-    /// Live and superseded segments.
-    #[allow(clippy::type_complexity)]
-    fn open_set(
-        &self,
-        report: &mut RecoveryReport,
-    ) -> Result<(Vec<Live<D::File>>, Vec<Arc<Segment<D::File>>>), LogError> {
-        let (live, dead) = supersede(self.open_all(report)?);
-        self.check_set(&live, &dead)?;
-        Ok((live, dead))
+    /// Live, superseded and void segments.
+    fn open_set(&self, report: &mut RecoveryReport) -> Result<Set<D::File>, LogError> {
+        let checkpoints = CheckpointFiles::read(self.disk, self.group_dir, self.cluster_id, self.group)?;
+        let first_seq = checkpoints.first_seq();
+        let (files, void) = self.open_all(first_seq, report)?;
+        let (live, dead) = supersede(files);
+        self.check_set(&live, &dead, &checkpoints)?;
+        Ok(Set { live, dead, void, checkpoints })
     }
 
     fn missing(&self, seq: u64, reason: impl Into<String>) -> LogError {
@@ -144,16 +195,24 @@ impl<D: Disk> Place<'_, D> {
         LogError::MissingSegment { file, reason: reason.into() }
     }
 
-    /// Opens every segment file in order of number and reads headers and slots.
-    fn open_all(&self, report: &mut RecoveryReport) -> Result<Vec<Live<D::File>>, LogError> {
+    /// Opens every segment file from `first_seq` on, in order of number, and reads headers and slots; gives the numbers
+    /// of the others too.
+    #[allow(clippy::type_complexity)]
+    fn open_all(
+        &self,
+        first_seq: u64,
+        report: &mut RecoveryReport,
+    ) -> Result<(Vec<Live<D::File>>, Vec<u64>), LogError> {
         let names = self.disk.list(self.group_dir)?;
         let mut seqs: Vec<u64> = names.iter().filter_map(|name| layout::parse_segment_name(name)).collect();
         seqs.sort_unstable();
+        let void = seqs.iter().copied().filter(|seq| *seq < first_seq).collect();
+        seqs.retain(|seq| *seq >= first_seq);
         let mut files = Vec::with_capacity(seqs.len());
         for seq in seqs {
             files.push(self.open_one(seq, report)?);
         }
-        Ok(files)
+        Ok((files, void))
     }
 
     fn open_one(&self, seq: u64, report: &mut RecoveryReport) -> Result<Live<D::File>, LogError> {
@@ -181,6 +240,11 @@ impl<D: Disk> Place<'_, D> {
             }
         };
         let slots = [Slot::decode(&head[1]), Slot::decode(&head[2])];
+        if let Some(slot) = slots.iter().flatten().find(|slot| !slot.fits(&header)) {
+            let at = Slot::position_of(slot.number);
+            let what = "a watermark slot points out of its segment".to_owned();
+            return Err(corrupt(&path, at, header.base_index, None, what));
+        }
         report.damaged_slots += slots.iter().filter(|slot| slot.is_none()).count();
         let Some(slot) = decide_slots(slots[0], slots[1]) else {
             let what = "both watermark slots are damaged".to_owned();
@@ -190,10 +254,35 @@ impl<D: Disk> Place<'_, D> {
     }
 
     /// The first segment is there, and so is the successor of each sealed one.
-    fn check_set(&self, live: &[Live<D::File>], dead: &[Arc<Segment<D::File>>]) -> Result<(), LogError> {
-        if let Some(first) = live.first().filter(|first| first.segment.base_index() != LogIndex(1)) {
-            let reason = format!("the log starts at index {} instead of 1", first.segment.base_index());
-            return Err(self.missing(first.segment.seq().saturating_sub(1), reason));
+    fn check_set(
+        &self,
+        live: &[Live<D::File>],
+        dead: &[Arc<Segment<D::File>>],
+        checkpoints: &CheckpointFiles,
+    ) -> Result<(), LogError> {
+        let Some(first) = live.first() else {
+            return match &checkpoints.newest {
+                // Only an installation leaves a log without a file: it begins behind the checkpoint.
+                Some(stored) if stored.floor.index == stored.checkpoint.id.index.next() => Ok(()),
+                Some(stored) => {
+                    Err(self
+                        .missing(stored.first_segment.seq, "the checkpoint says that the log begins there"))
+                }
+                None => Err(self.missing(1, "the directory has no segments")),
+            };
+        };
+        let begins = first.segment.base_index();
+        match &checkpoints.newest {
+            Some(stored) if begins > stored.floor.index => {
+                let reason = format!("the log begins at index {begins} instead of {}", stored.floor.index);
+                return Err(self.missing(stored.first_segment.seq, reason));
+            }
+            None if begins > LogIndex(1) && checkpoints.damaged.is_empty() && first.segment.seq() == 2 => {
+                let reason = format!("the log starts at index {begins} instead of 1");
+                return Err(self.missing(1, reason));
+            }
+            None if begins > LogIndex(1) => return Err(checkpoints.missing(self.group_dir, begins)),
+            Some(_) | None => {}
         }
         for current in live {
             let Some(next_seq) = current.slot.next_seq else { continue };
@@ -236,16 +325,107 @@ fn supersede<F: DiskFile>(files: Vec<Live<F>>) -> (Vec<Live<F>>, Vec<Arc<Segment
     (live, dead)
 }
 
-/// The state of a walk over all live segments.
+/// What [`Place::open_set`] finds.
+struct Set<F> {
+    live: Vec<Live<F>>,
+    dead: Vec<Arc<Segment<F>>>,
+    void: Vec<u64>,
+    checkpoints: CheckpointFiles,
+}
+
+/// Whether a segment's seal tells where it ends: then its entries need not be read to know that.
+fn is_sealed_for<F: DiskFile>(live: &Live<F>, next: &SegmentHeader) -> bool {
+    let slot = &live.slot;
+    slot.next_seq == Some(next.seq)
+        && (slot.flushed_index, slot.chain) == (next.base_index.prev(), next.base_chain)
+}
+
+/// The first segment that is read: everything behind `index` must be known, and what fits `least_bytes` is read as well.
+fn first_to_read<F: DiskFile>(live: &[Live<F>], index: LogIndex, least_bytes: u64) -> usize {
+    let holds = live.partition_point(|live| live.segment.base_index() <= index.next()).saturating_sub(1);
+    let unsealed =
+        live.windows(2).take(holds).position(|pair| !is_sealed_for(&pair[0], pair[1].segment.header()));
+    let mut first = unsealed.unwrap_or(holds);
+    let bytes_of = |live: &Live<F>| live.segment.header().segment_bytes;
+    let mut bytes: u64 = live.iter().skip(first).map(bytes_of).sum();
+    while first > 0 && bytes + bytes_of(&live[first - 1]) <= least_bytes {
+        first -= 1;
+        bytes += bytes_of(&live[first]);
+    }
+    first
+}
+
+/// Publishes a segment that is not read, up to its seal.
+fn trust_seal<F: DiskFile>(live: &Live<F>, next: Option<&SegmentHeader>) {
+    let next = next.expect("only segments before the one that is read are trusted");
+    live.segment.publish(Published {
+        last_index: live.slot.flushed_index,
+        next_offset: next.base_offset,
+        end_position: live.slot.end_position,
+    });
+}
+
+/// The state of a walk over live segments.
 struct Walk<'v> {
     tail: Tail,
     runs: TermRuns,
     last_log_time_ns: u64,
     report: RecoveryReport,
-    visitor: &'v mut dyn FnMut(&EntryView<'_>),
+    commit_hint: LogIndex,
+    /// What must be in the log: the checkpoint's last entry.
+    checkpoint: Option<Tail>,
+    /// Entries up to here are in the checkpoint, and not shown.
+    shown_after: LogIndex,
+    visitor: &'v mut dyn RecoveryVisitor,
 }
 
-impl Walk<'_> {
+impl<'v> Walk<'v> {
+    fn new(
+        stored: Option<&StoredCheckpoint>,
+        is_behind: bool,
+        report: RecoveryReport,
+        commit_hint: LogIndex,
+        visitor: &'v mut dyn RecoveryVisitor,
+    ) -> Self {
+        let behind = stored.filter(|_| is_behind);
+        let checkpoint = stored.map(|stored| {
+            let Checkpoint { id, chain, next_offset, .. } = stored.checkpoint;
+            Tail { id, chain, next_offset, end_position: ENTRIES_POSITION }
+        });
+        Self {
+            // Where there is nothing to read, the log ends with its checkpoint.
+            tail: checkpoint.unwrap_or(Tail::START),
+            runs: behind.map_or_else(TermRuns::new, |stored| stored.runs.clone()),
+            last_log_time_ns: stored.map_or(0, |stored| stored.checkpoint.log_time_ns),
+            report,
+            commit_hint,
+            checkpoint,
+            shown_after: behind.map_or(LogIndex::ZERO, |stored| stored.checkpoint.id.index),
+            visitor,
+        }
+    }
+
+    /// The walk begins with this segment: at the start of all logs, or behind what a checkpoint vouches for.
+    fn begin<F: DiskFile>(&mut self, first: Option<&Live<F>>) {
+        let (Some(first), Some(_)) = (first, &self.checkpoint) else { return };
+        self.tail = Tail::before(first.segment.header());
+        if self.shown_after == LogIndex::ZERO {
+            self.runs = TermRuns::after(self.tail.id);
+        }
+    }
+
+    /// At the checkpoint's index, its chain value and offset must be those of the log.
+    fn check_checkpoint(&self, path: &Path) -> Result<(), LogError> {
+        let Some(checkpoint) = self.checkpoint.filter(|at| at.id.index == self.tail.id.index) else {
+            return Ok(());
+        };
+        if (Tail { end_position: self.tail.end_position, ..checkpoint }) == self.tail {
+            return Ok(());
+        }
+        let what = format!("the checkpoint at {} is of another log", checkpoint.id);
+        Err(corrupt(path, self.tail.end_position, checkpoint.id.index, Some(checkpoint.id.index), what))
+    }
+
     /// Steps over the seam between two segments: the base values must be those of the end of the log so far.
     fn enter(&mut self, header: &SegmentHeader, path: &Path) -> Result<(), LogError> {
         let expected = Tail::before(header);
@@ -254,7 +434,7 @@ impl Walk<'_> {
             return Err(corrupt(path, 0, header.base_index, None, what));
         }
         self.tail = expected;
-        Ok(())
+        self.check_checkpoint(path)
     }
 
     /// Walks one segment up to `limit` (exclusive; the last one has none) and publishes what it holds.
@@ -267,9 +447,12 @@ impl Walk<'_> {
             if limit == Some(next) {
                 break;
             }
-            let durable = limit.is_some() || next <= live.slot.flushed_index;
+            // A checkpoint is written once what it contains is durable.
+            let watermark =
+                live.slot.flushed_index.max(self.checkpoint.map_or(LogIndex::ZERO, |at| at.id.index));
+            let durable = limit.is_some() || next <= watermark;
             let standing = if durable { Standing::Durable } else { Standing::Unproven };
-            let known_last = limit.map_or(live.slot.flushed_index, LogIndex::prev);
+            let known_last = limit.map_or(watermark, LogIndex::prev);
             let at = Spot { standing, known_last, slot: &live.slot };
             if !self.entry(segment, &mut scanner, &at)? {
                 break;
@@ -304,6 +487,7 @@ impl Walk<'_> {
         let (found, what) = match scanner.look(position) {
             Ok(Looked::Whole(view)) if self.tail.is_continued_by(view.header()) => {
                 self.take(&view, segment);
+                self.check_checkpoint(segment.path())?;
                 return Ok(true);
             }
             Ok(Looked::Whole(view)) => {
@@ -325,13 +509,17 @@ impl Walk<'_> {
     fn take<F: DiskFile>(&mut self, view: &EntryView<'_>, segment: &Segment<F>) {
         let header = view.header();
         segment.note(header, self.tail.end_position);
-        // Terms never fall: `is_continued_by` has looked.
-        self.runs.push(header.term);
-        self.last_log_time_ns = header.log_time_ns;
+        // Terms never fall: `is_continued_by` has looked. The checkpoint's are those of the same entries.
+        if header.index > self.runs.last_index() {
+            self.runs.push(header.term);
+        }
+        self.last_log_time_ns = self.last_log_time_ns.max(header.log_time_ns);
         self.report.entries += 1;
         self.report.bytes += u64::from(header.total_bytes);
         self.tail = self.tail.after(header);
-        (self.visitor)(view);
+        if header.index > self.shown_after {
+            self.visitor.entry(view, self.commit_hint);
+        }
     }
 
     /// Something other than the next entry: the end, a cut, or a refusal.
@@ -345,10 +533,15 @@ impl Walk<'_> {
     ) -> Result<(), LogError> {
         let position = self.tail.end_position;
         let (mut found, mut claimed) = (found, None);
-        let closed_here = spot.slot.clean && position == spot.slot.end_position && found == Found::Blank;
+        let recycled = segment.header().recycled;
+        let ends_here = found == Found::Blank || (recycled && found.may_be_left_over());
+        let closed_here = spot.slot.clean && position == spot.slot.end_position && ends_here;
+        if closed_here && recycled {
+            found = Found::Leftover;
+        }
         if spot.standing == Standing::Unproven && found != Found::Unreadable && !closed_here {
             match scanner.survey(position, self.tail.id) {
-                Ok(rest) => (found, claimed) = refine(found, rest),
+                Ok(rest) => (found, claimed) = refine(found, recycled, rest),
                 Err(_) => found = Found::Unreadable,
             }
         }
@@ -377,9 +570,14 @@ struct Spot<'a> {
 }
 
 /// Looks at what was found again in the light of what lies behind it.
-fn refine(found: Found, rest: Rest) -> (Found, Option<EntryId>) {
+fn refine(found: Found, recycled: bool, rest: Rest) -> (Found, Option<EntryId>) {
     match found {
         _ if rest.unsupported.is_some() => (Found::Unsupported, None),
+        // What an older segment left there has lower indexes, so it claims nothing; and where nothing does, no whole
+        // header of anything that was ever to follow is left, and the log goes on in place.
+        _ if recycled && rest.claimed.is_none() && !rest.gave_up && found.may_be_left_over() => {
+            (Found::Leftover, None)
+        }
         Found::Blank | Found::NoRoom if rest.dirty_at.is_some() => (Found::Hole, rest.claimed),
         _ => (found, rest.claimed),
     }

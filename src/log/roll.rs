@@ -9,12 +9,14 @@
 //! 5. files that the new one supersedes whole are let go - as after 4.
 
 use std::io::IoSlice;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use super::error::{Corruption, LogError};
-use super::layout::{SPARE_NAME, SegmentHeader, Slot, encode_head, segment_name};
+use super::layout::{SPARE_NAME, SegmentHeader, Slot, encode_head, free_name, segment_name};
 use super::recovery::Live;
+use super::retention::{Doomed, FREE_FILES_MAX};
 use super::scanner::{Scanner, Tail};
 use super::segment::{CatalogChange, Segment};
 use super::store::LogStore;
@@ -78,7 +80,13 @@ impl<D: Disk> LogStore<D> {
         let kept = first_removed.prev();
         let holds = |live: &&Live<D::File>| live.segment.base_index() <= kept;
         let Some(live) = self.live.iter().rev().find(holds) else {
-            unreachable!("the log starts at index 1")
+            // Everything behind an installed checkpoint goes.
+            let first = self.live[0].segment.header();
+            assert!(
+                first.base_index == first_removed,
+                "what is committed is not truncated, nor what is trimmed"
+            );
+            return Ok(Tail::before(first));
         };
         let segment = &*live.segment;
         let mut tail = Tail::before(segment.header());
@@ -108,6 +116,7 @@ impl<D: Disk> LogStore<D> {
 
     /// Starts a fresh segment after `at`, which is durable; seals the one that holds `at`; lets go of the rest.
     pub(super) fn start_segment(&mut self, at: Tail, generation: u64) -> Result<(), LogError> {
+        let (file, recycled) = self.take_spare()?;
         let header = SegmentHeader {
             cluster_id: self.cluster_id,
             group: self.options.group(),
@@ -118,9 +127,9 @@ impl<D: Disk> LogStore<D> {
             base_chain: at.chain,
             base_term: at.id.term,
             segment_bytes: self.options.segment_bytes(),
+            recycled,
         };
         let slot = Slot::fresh(&header, self.commit_hint);
-        let file = self.take_spare()?;
         let named = self.name_segment(&file, &header, &slot);
         named.map_err(|error| self.fail_sync(error))?;
         self.last_seq = header.seq;
@@ -130,17 +139,25 @@ impl<D: Disk> LogStore<D> {
         Ok(())
     }
 
-    /// A file to start a segment in. Only here may the disk be full.
-    fn take_spare(&mut self) -> Result<D::File, LogError> {
+    /// A file to start a segment in, and whether it held an older one. Only here may the disk be full.
+    pub(super) fn take_spare(&mut self) -> Result<(D::File, bool), LogError> {
         if let Some(spare) = self.spare.take() {
-            return Ok(spare.file);
+            return Ok((spare.file, spare.recycled));
+        }
+        if let Some(file) = self.take_free().map_err(|error| self.fail(error))? {
+            return Ok((file, true));
         }
         let path = self.group_dir.join(SPARE_NAME);
         let created = self.disk.create(&path, self.options.segment_bytes());
-        created.map_err(|error| self.fail(error))
+        created.map(|file| (file, false)).map_err(|error| self.fail(error))
     }
 
-    fn name_segment(&self, file: &D::File, header: &SegmentHeader, slot: &Slot) -> Result<(), DiskError> {
+    pub(super) fn name_segment(
+        &self,
+        file: &D::File,
+        header: &SegmentHeader,
+        slot: &Slot,
+    ) -> Result<(), DiskError> {
         file.write_at(&[IoSlice::new(&encode_head(header, slot))], 0)?;
         file.sync_data()?;
         self.pulse.beat();
@@ -179,8 +196,15 @@ impl<D: Disk> LogStore<D> {
         }
         for dead in self.live.drain(kept..) {
             self.changes.push(CatalogChange::Removed(dead.segment.seq()));
-            self.doomed.push(dead.segment);
+            // Entries that were never committed may lie there: a file like that is not used again.
+            self.doomed.push(Doomed { segment: dead.segment, may_recycle: false });
         }
+        self.note_mark(at, &header);
+        self.begin_in(header, slot, file);
+    }
+
+    /// The log goes on in a fresh segment, which is durable under its name.
+    pub(super) fn begin_in(&mut self, header: SegmentHeader, slot: Slot, file: D::File) {
         let path = self.group_dir.join(segment_name(header.seq));
         let segment = Arc::new(Segment::new(header, path, file));
         self.changes.push(CatalogChange::Opened(Arc::clone(&segment)));
@@ -190,28 +214,52 @@ impl<D: Disk> LogStore<D> {
         self.flushed = self.written;
     }
 
-    /// Unlinks what nobody holds any more. The files are superseded already, so how far this gets does not matter.
-    pub(super) fn unlink_free(&mut self) -> Result<usize, LogError> {
+    /// Whether files wait to be let go.
+    #[must_use]
+    pub fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
+    /// Lets go of what nobody holds any more: a trimmed file is kept to be used again, others are unlinked. They are no
+    /// part of the log already, so how far this gets does not matter.
+    ///
+    /// # Errors
+    /// Final.
+    pub fn unlink_free(&mut self) -> Result<usize, LogError> {
         let mut free = Vec::new();
-        self.doomed.retain(|segment| {
-            let alone = Arc::strong_count(segment) == 1;
+        self.doomed.retain(|doomed| {
+            let alone = Arc::strong_count(&doomed.segment) == 1;
             if alone {
-                free.push(segment.path().to_owned());
+                let header = doomed.segment.header();
+                let fits = doomed.may_recycle && header.segment_bytes == self.options.segment_bytes();
+                free.push((doomed.segment.path().to_owned(), fits.then_some(header.seq)));
             }
             !alone
         });
-        for path in &free {
-            match self.disk.remove(path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == DiskErrorKind::NotFound => {}
-                Err(error) => return Err(self.fail(error)),
+        for (path, recycle) in &free {
+            if let Err(error) = self.let_go(path, *recycle) {
+                return Err(self.fail(error));
             }
         }
-        if !free.is_empty() {
+        // A trimmed file that came back after a crash would be void: that waits for no sync.
+        if free.iter().any(|(_, recycle)| recycle.is_none()) {
             let synced = self.disk.sync_dir(&self.group_dir);
             synced.map_err(|error| self.fail_sync(error))?;
             self.pulse.beat();
         }
         Ok(free.len())
+    }
+
+    fn let_go(&mut self, path: &Path, recycle: Option<u64>) -> Result<(), DiskError> {
+        if let Some(seq) = recycle.filter(|_| self.free.len() < FREE_FILES_MAX && self.options.recycles()) {
+            let free = self.group_dir.join(free_name(seq));
+            self.disk.rename(path, &free)?;
+            self.free.push(free);
+            return Ok(());
+        }
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != DiskErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }

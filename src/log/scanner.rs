@@ -78,6 +78,8 @@ pub(super) struct Rest {
     pub claimed: Option<EntryId>,
     /// A valid header of a newer build.
     pub unsupported: Option<(u64, EntryError)>,
+    /// Not everything was looked at.
+    pub gave_up: bool,
 }
 
 /// A buffered positional reader over one segment file.
@@ -154,6 +156,12 @@ impl<'f, F: DiskFile> Scanner<'f, F> {
         Ok(EntryHeader::decode(self.load(position, EntryHeader::BYTES as u64)?))
     }
 
+    /// The undamaged header at `position`, if there is one, read by itself.
+    pub fn header_alone(&mut self, position: u64) -> Option<EntryHeader> {
+        self.fill(position, EntryHeader::BYTES as u64).ok()?;
+        EntryHeader::decode(&self.buf).ok()
+    }
+
     /// Looks through everything from `from` on for valid headers: hops along them, and where there is none tries every
     /// multiple of 8. A header counts when its index could have been reached in the bytes that are left.
     ///
@@ -164,7 +172,7 @@ impl<'f, F: DiskFile> Scanner<'f, F> {
         let index_max = after.index.plus((self.end - from) / ENTRY_BYTES_MIN + 1);
         let plausible =
             |id: EntryId| id.index > after.index && id.index <= index_max && id.term >= after.term;
-        let mut rest = Rest { dirty_at: None, claimed: None, unsupported: None };
+        let mut rest = Rest { dirty_at: None, claimed: None, unsupported: None, gave_up: false };
         let mut position = from;
         while position < bound {
             let bytes = self.load(position, EntryHeader::BYTES as u64)?;
@@ -191,6 +199,7 @@ impl<'f, F: DiskFile> Scanner<'f, F> {
         }
         if bound < self.end {
             rest.dirty_at.get_or_insert(bound);
+            rest.gave_up = true;
         }
         Ok(rest)
     }

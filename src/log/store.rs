@@ -25,8 +25,9 @@ use super::layout::{ENTRIES_POSITION, Slot};
 use super::prepare::Spare;
 use super::pulse::Pulse;
 use super::recovery::Live;
+use super::retention::{Checkpoints, Doomed, SegmentMark};
 use super::scanner::Tail;
-use super::segment::{CatalogChange, Published, Segment};
+use super::segment::{CatalogChange, Published};
 use crate::base::ids::{ClusterId, EntryId, LogIndex};
 use crate::entry::Entry;
 
@@ -76,7 +77,15 @@ pub struct LogStore<D: Disk> {
     pub(super) changes: Vec<CatalogChange<D::File>>,
     pub(super) spare: Option<Spare<D::File>>,
     /// Removed from the log, waiting until no reader holds them.
-    pub(super) doomed: Vec<Arc<Segment<D::File>>>,
+    pub(super) doomed: Vec<Doomed<D::File>>,
+    /// The two checkpoint files, and one that is being written.
+    pub(super) checkpoints: Checkpoints<D::File>,
+    /// Files to use again.
+    pub(super) free: Vec<PathBuf>,
+    /// Segments begun and not yet told to anybody.
+    pub(super) marks: Vec<SegmentMark>,
+    /// Log time of the last appended entry.
+    pub(super) last_log_time_ns: u64,
     /// Up to where writeback of the active segment was begun without waiting for it.
     pub(super) writeback_begun: u64,
     pub(super) idle: super::prepare::IdleState,
@@ -178,6 +187,7 @@ impl<D: Disk> LogStore<D> {
             self.roll()?;
         }
         self.appended = self.appended.after(header);
+        self.last_log_time_ns = header.log_time_ns;
         self.staged.push(entry);
         Ok(())
     }

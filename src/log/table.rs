@@ -12,6 +12,7 @@
 //! | no valid header | corrupt | cut, claim the highest valid header behind |
 //! | zeros, something behind them | corrupt | cut, claim the highest valid header behind |
 //! | zeros to the end of the file | corrupt | end, go on in place |
+//! | in a recycled file: none of this log, and no valid header of anything behind | corrupt | end, go on in place |
 //! | no room for another entry | corrupt | end |
 //! | unreadable (EIO) | corrupt | corrupt: a torn write does not make a sector unreadable |
 //! | whole, but of an unknown version or kind | refuse | refuse |
@@ -26,7 +27,8 @@
 //! after its header is durable.
 //!
 //! **The set.** In order of their numbers, a file whose base index is at or below what earlier ones hold supersedes
-//! that suffix. The first one left must start at index 1; a sealed one's successor must be there; each one's base
+//! that suffix. Files below the first number that the newest whole checkpoint names are void. The first one left must
+//! start at index 1, or at or before the index that the checkpoint names; a sealed one's successor must be there; each one's base
 //! values must equal what stands at the end of the one before. Else: missing, or corrupt.
 
 use super::layout::{HeaderFound, SegmentHeader, Slot};
@@ -60,8 +62,21 @@ pub enum Found {
     NoRoom,
     /// The disk cannot read it.
     Unreadable,
+    /// In a recycled file: what an older segment left there.
+    Leftover,
     /// Undamaged, but of a version, kind or group that this build does not know.
     Unsupported,
+}
+
+impl Found {
+    /// Whether it may be what a recycled file held before.
+    #[must_use]
+    pub const fn may_be_left_over(self) -> bool {
+        matches!(
+            self,
+            Self::Stale | Self::DamagedBody | Self::DamagedHeader | Self::Hole | Self::Blank | Self::Leftover
+        )
+    }
 }
 
 /// What recovery does about it.
@@ -93,12 +108,13 @@ pub const fn decide_entry(standing: Standing, found: Found) -> Verdict {
             | Found::DamagedHeader
             | Found::Hole
             | Found::Blank
+            | Found::Leftover
             | Found::NoRoom,
         ) => Verdict::Corrupt,
         (Standing::Unproven, Found::Stale | Found::DamagedBody | Found::DamagedHeader | Found::Hole) => {
             Verdict::Cut
         }
-        (Standing::Unproven, Found::Blank | Found::NoRoom) => Verdict::End,
+        (Standing::Unproven, Found::Blank | Found::Leftover | Found::NoRoom) => Verdict::End,
     }
 }
 

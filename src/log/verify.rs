@@ -8,7 +8,7 @@ use super::error::LogError;
 use super::hard_state::{HardStateFile, StoredHardState};
 use super::identity::Identity;
 use super::layout::{HARD_STATE_NAME, LOCK_NAME, group_dir};
-use super::recovery::{Place, RecoveryReport};
+use super::recovery::{Depth, EntriesOnly, Place, RecoveryReport};
 use crate::base::ids::{EntryId, LogIndex, Offset};
 use crate::entry::EntryView;
 
@@ -76,7 +76,7 @@ pub fn verify<D: Disk>(
         group: options.group(),
         repair: false,
     };
-    let survey = place.survey(visitor)?;
+    let survey = place.survey(Depth::Whole, &mut EntriesOnly(visitor))?;
     let segments = survey.live.iter().map(|live| {
         let published = live.segment.published();
         SegmentReport {

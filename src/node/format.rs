@@ -38,7 +38,9 @@ pub(super) fn first_entry(settings: &Settings) -> Result<Entry, NodeError> {
 }
 
 pub(super) fn log_options(settings: &Settings) -> Result<LogOptions, NodeError> {
-    LogOptions::new(GROUP, settings.log.segment_bytes).map_err(|error| NodeError::Unusable(error.to_string()))
+    let options = LogOptions::new(GROUP, settings.log.segment_bytes);
+    let options = options.map_err(|error| NodeError::Unusable(error.to_string()))?;
+    Ok(options.with_recycling(settings.log.recycles_segments))
 }
 
 /// Formats the node's (new or empty) data directory.

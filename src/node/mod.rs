@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub use error::NodeError;
 pub use format::{Formatted, format};
 
-use crate::agent::batcher::{BatcherLimits, BatcherSettings, TimerSettings};
+use crate::agent::batcher::{BatcherLimits, BatcherSettings, RetentionSettings, TimerSettings};
 use crate::agent::boot::Booted;
 use crate::agent::conductor::ConductorSettings;
 use crate::agent::control::{Control, Fatal};
@@ -251,6 +251,11 @@ fn parts(settings: &Settings, opened: Booted<RealDisk>, listeners: Listeners) ->
             missed_heartbeats: settings.election.missed_heartbeats,
         },
         disk_stall_limit_ns: settings.election.disk_stall_limit_ns,
+        retention: RetentionSettings {
+            bytes: settings.log.retention_bytes,
+            age_ns: settings.log.retention_age_ns,
+            slack_bytes: settings.log.retention_slack_bytes(),
+        },
         seed,
         limits: BatcherLimits::default(),
         version: env!("CARGO_PKG_VERSION"),

@@ -12,7 +12,7 @@
 
 use super::leader::Leading;
 use super::log_view::LogView;
-use super::membership::Membership;
+use super::membership::{Membership, MembershipLog};
 use super::message::Message;
 use super::node::Raft;
 use super::progress::{Progress, ProgressState};
@@ -113,6 +113,12 @@ impl Raft {
         if self.memberships.truncate_from(first_removed) {
             self.membership_changed();
         }
+    }
+
+    /// The log begins anew behind a checkpoint, and the memberships with it.
+    pub(super) fn begin_memberships(&mut self, memberships: MembershipLog) {
+        self.memberships = memberships;
+        self.membership_changed();
     }
 
     /// What follows from another membership for this node's role, and for whom it leads.

@@ -12,7 +12,8 @@
 //!   log_stable ─────────────────────────────────────────────────────────────────────▶   or the leader asked
 //! ```
 
-use super::log_view::LogView;
+use super::log_view::{LogView, TermRuns};
+use super::membership::MembershipLog;
 use super::message::{AppendOutcome, Message};
 use super::node::Raft;
 use super::ready::{LogOp, Role};
@@ -83,6 +84,33 @@ impl Raft {
         self.verified.up_to = self.verified.up_to.max(match_end);
         self.commit_to(commit.min(self.verified.up_to).max(self.commit));
         self.acknowledge(wants_reply);
+    }
+
+    /// A whole checkpoint of the leader of `term` is at hand, whose last entry is `id`; it was checked, and `memberships` is
+    /// what it says. Where this node's log does not reach `id`, or has another entry there, it begins anew behind it
+    /// ([`LogOp::Install`], Raft paper, figure 13); else it keeps what it has (PITFALLS 36).
+    pub fn checkpoint_received(&mut self, from: NodeId, term: Term, id: EntryId, memberships: MembershipLog) {
+        if self.is_halted()
+            || !self.memberships.newest().contains(from)
+            || id.term > term
+            || !self.hear_leader(from, term)
+        {
+            return;
+        }
+        // Committed, so a log that is committed as far, or has that entry, agrees with the leader's up to there.
+        if id.index > self.commit && !self.log.contains(id) {
+            self.log = TermRuns::after(id);
+            self.begin_memberships(memberships);
+            self.stable = LogIndex::ZERO;
+            self.generation += 1;
+            self.log_ops.push(LogOp::Install { id, generation: self.generation });
+            self.become_passive();
+            self.leader = Some(from);
+        }
+        self.verified.up_to = self.verified.up_to.max(id.index);
+        self.commit_to(id.index.max(self.commit));
+        self.acknowledge(true);
+        self.check();
     }
 
     fn reject(&mut self, from: NodeId, prev: EntryId) {

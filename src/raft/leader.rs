@@ -196,6 +196,9 @@ impl Raft {
         let log = &self.log;
         let progress = self.leading.as_mut()?.peer_mut(peer)?;
         assert!(durable, "hard state invariant: nothing leaves in a term that is not durable");
+        if progress.needs_checkpoint() {
+            return None;
+        }
         progress.raise_to_base(log.base().index);
         let prev = progress.prev_id(log)?;
         let next = progress.next();
@@ -230,6 +233,26 @@ impl Raft {
         if progress.state() == ProgressState::Replicate {
             let covered = progress.next().prev();
             progress.note_commit_sent(commit, covered);
+        }
+    }
+
+    /// Whether `peer` lacks entries that retention has removed here: it is to be sent a checkpoint at or behind the log's
+    /// base, and then [`Raft::checkpoint_sent`] is called. False for a node that does not lead.
+    #[must_use]
+    pub fn needs_checkpoint(&self, peer: NodeId) -> bool {
+        self.progress(peer).is_some_and(Progress::needs_checkpoint)
+    }
+
+    /// A checkpoint whose last entry is `index` is on its way to `peer`. A node that leads no more ignores it.
+    ///
+    /// # Panics
+    /// Where `index` is not committed.
+    pub fn checkpoint_sent(&mut self, peer: NodeId, index: LogIndex) {
+        assert!(index <= self.commit, "state machine safety: only committed entries are in a checkpoint");
+        let Some(leading) = &mut self.leading else { return };
+        let round = leading.round;
+        if let Some(progress) = leading.peer_mut(peer) {
+            progress.note_checkpoint_sent(index, round);
         }
     }
 

@@ -138,6 +138,23 @@ impl TermRuns {
         self.base = EntryId::new(term, last_removed);
     }
 
+    /// The terms held and the first index of each, ascending in both.
+    pub fn runs(&self) -> impl Iterator<Item = (Term, LogIndex)> + '_ {
+        self.runs.iter().map(|run| (run.term, run.first))
+    }
+
+    /// A log of these runs behind `base`, up to `last_index`; `None` where they are none.
+    #[must_use]
+    pub fn from_runs(base: EntryId, runs: &[(Term, LogIndex)], last_index: LogIndex) -> Option<Self> {
+        let first = runs.first().map_or(base.index.next(), |run| run.1);
+        let begins = first == base.index.next() && runs.is_empty() == (last_index == base.index);
+        let ascends = runs.is_sorted_by(|one, next| one.0 < next.0 && one.1 < next.1)
+            && runs.first().is_none_or(|run| run.0 >= base.term)
+            && runs.last().is_none_or(|run| run.1 <= last_index);
+        let runs = runs.iter().map(|&(term, first)| TermRun { term, first }).collect();
+        (begins && ascends && last_index >= base.index).then_some(Self { base, last_index, runs })
+    }
+
     /// The entry before the first one held.
     #[must_use]
     pub fn base(&self) -> EntryId {

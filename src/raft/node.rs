@@ -398,7 +398,7 @@ impl Raft {
         self.memberships.newest().is_voter(self.config.id)
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         debug_assert!(self.commit <= self.log.last_index());
         debug_assert!(self.stable <= self.log.last_index());
         debug_assert!(self.verified.up_to <= self.log.last_index());

@@ -59,6 +59,8 @@ pub struct Progress {
     probe_round: Option<u64>,
     round_acked: u64,
     mark: Mark,
+    /// It lacks what retention has removed here, and has not been sent a checkpoint since that was found.
+    needs_checkpoint: bool,
     /// Heard from since the last check-quorum.
     pub(super) heard: bool,
     /// Checks in a row in which it was not heard from.
@@ -79,6 +81,7 @@ impl Progress {
             probe_round: None,
             round_acked: 0,
             mark: Mark::default(),
+            needs_checkpoint: false,
             heard: false,
             silent_checks: 0,
         }
@@ -167,6 +170,7 @@ impl Progress {
     /// The peer verified up to `appended` and has `stable` durable. True where that is news.
     pub(super) fn note_accepted(&mut self, appended: LogIndex, stable: LogIndex) -> bool {
         let news = appended > self.appended || stable > self.stable;
+        self.needs_checkpoint &= appended.next() < self.next;
         self.appended = self.appended.max(appended);
         self.stable = self.stable.max(stable.min(appended));
         while let Some(first) = self.in_flight.front().filter(|first| first.last <= self.appended) {
@@ -206,7 +210,8 @@ impl Progress {
         // Same index as refused: the terms differ there, so ours must be looked for below it.
         let guess = log.last_at_or_below(limit, hint.term).index.max(self.stable);
         if self.state == ProgressState::Probe && guess.next() >= self.next {
-            // Only where retention has removed what the peer lacks: ask again at the next heartbeat, not at once.
+            // Only where retention has removed what the peer lacks.
+            self.needs_checkpoint = true;
             return;
         }
         self.probe_from(guess);
@@ -232,6 +237,7 @@ impl Progress {
         };
         self.stable = LogIndex::ZERO;
         self.appended = LogIndex::ZERO;
+        self.needs_checkpoint = false;
         self.probe_from(guess);
         self.appended = LogIndex::ZERO;
         self.mark = Mark { round: self.mark.round, appended: LogIndex::ZERO, sent_last: LogIndex::ZERO };
@@ -271,6 +277,20 @@ impl Progress {
     pub(super) fn prev_id(&self, log: &TermRuns) -> Option<EntryId> {
         let index = self.next.prev();
         log.term_at(index).map(|term| EntryId::new(term, index))
+    }
+
+    /// Whether it can only go on from a checkpoint.
+    #[must_use]
+    pub fn needs_checkpoint(&self) -> bool {
+        self.needs_checkpoint
+    }
+
+    /// A checkpoint up to `index` is on its way: that is probed for next, when a heartbeat shows that it got there or
+    /// that it did not.
+    pub(super) fn note_checkpoint_sent(&mut self, index: LogIndex, round: u64) {
+        self.needs_checkpoint = false;
+        self.probe_from(index);
+        self.probe_round = Some(round);
     }
 
     /// Never below what the log still holds (a peer that needs less needs a snapshot).

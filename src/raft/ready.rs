@@ -40,6 +40,14 @@ pub enum LogOp {
         /// How many leading entries of the message were there already.
         skip: usize,
     },
+    /// Begin the log anew behind the checkpoint that was just received: whatever stood here goes. From now on stable
+    /// reports carry this generation.
+    Install {
+        /// The last entry that the checkpoint contains.
+        id: EntryId,
+        /// Counts truncations since the node started.
+        generation: u64,
+    },
     /// Encode and append the no-op that opens a leader's term (Raft paper, section 8).
     AppendNoop {
         /// Its place.

@@ -15,9 +15,9 @@ use super::net::{Host, Owner, SharedWorld, SimClock, SimNet, SimStream};
 use super::report::Violation;
 use crate::agent::Agent;
 use crate::agent::ack_receiver::AckReceiver;
-use crate::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, TimerSettings};
+use crate::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, RetentionSettings, TimerSettings};
 use crate::agent::boot::{BootError, Booted, boot};
-use crate::agent::commands::LogEvent;
+use crate::agent::commands::{LogCommand, LogEvent};
 use crate::agent::conductor::{Conductor, ConductorSettings};
 use crate::agent::control::{Control, Fatal};
 use crate::agent::delivery::{Delivery, DeliveryLimits};
@@ -45,6 +45,8 @@ pub const CLUSTER: ClusterId = ClusterId(0x7465_7263_6574);
 const PASSES_MAX: u64 = 20_000;
 /// Reports of the log writer under way at most.
 const REPORTS: usize = 256;
+/// Commands looked at in one turn of the log writer at most.
+const COMMANDS: usize = 4096;
 
 /// What is the same for all nodes of one simulated cluster.
 #[derive(Clone, Debug)]
@@ -65,6 +67,8 @@ pub struct Shape {
     pub timers: TimerSettings,
     /// See `BatcherSettings`.
     pub disk_stall_limit_ns: u64,
+    /// What goes from the beginning of the log.
+    pub retention: RetentionSettings,
     /// Agents take turns in a drawn order, as threads of their own would.
     pub interleaved: bool,
 }
@@ -133,10 +137,15 @@ pub struct Running {
     counters: Counters,
     /// Reports of the log writer that are under way, and where they go.
     reports: (RingReceiver<LogEvent>, RingSender<LogEvent>),
+    /// Commands on their way to the log writer, looked at in passing.
+    commands: (RingReceiver<LogCommand>, RingSender<LogCommand>),
 }
 
 /// Rare states that agents count, by their counters.
-const COUNTED: [(&str, &str); 5] = [
+const COUNTED: [(&str, &str); 8] = [
+    ("trim", "batcher_trims"),
+    ("checkpoint", "log_writer_checkpoints"),
+    ("checkpoint_installed", "batcher_checkpoints_installed"),
     ("duplicate", "batcher_duplicates"),
     ("leadership_lost", "batcher_leaderships_lost"),
     ("self_suspicion", "batcher_self_suspicions"),
@@ -217,6 +226,8 @@ pub struct SimNode {
     writer_due_ns: Option<u64>,
     reader_due_ns: Option<u64>,
     reports_due_ns: Option<u64>,
+    /// Every entry that the log writer was ever handed, by chain value: what retention has let go is still known here.
+    pub archive: BTreeMap<u64, Entry>,
     /// Something was put into a ring (or a deadline was met) since the last run.
     fresh: bool,
     world: SharedWorld,
@@ -245,6 +256,7 @@ impl SimNode {
             writer_due_ns: None,
             reader_due_ns: None,
             reports_due_ns: None,
+            archive: BTreeMap::from([(shape.first_entry().chain(), shape.first_entry())]),
             fresh: false,
             world: Rc::clone(world),
             prng,
@@ -335,6 +347,7 @@ impl SimNode {
         earlier(self.reader_due_ns);
         earlier(self.reports_due_ns);
         earlier(running.writer.next_deadline_ns());
+        earlier(running.reader.next_deadline_ns());
         if running.agents().any(Agent::is_stalled)
             || running.writer.is_stalled()
             || running.reader.is_stalled()
@@ -372,6 +385,7 @@ impl SimNode {
         let writer_is_due =
             self.writer_due_ns.into_iter().chain(running.writer.next_deadline_ns()).any(|at| at <= now_ns);
         if writer_is_due {
+            hand_on_commands(&mut running.commands, &mut self.archive);
             let work = running.writer.do_work(now_ns, &[]);
             self.writer_due_ns = (work > 0).then_some(now_ns + delay_ns);
             let late_ns = if self.prng.chance(500_000) { 0 } else { self.prng.below(delay_ns + 1) };
@@ -381,7 +395,9 @@ impl SimNode {
             let all = hand_on_reports(&mut running.reports);
             self.reports_due_ns = (!all).then_some(now_ns + NS_PER_MS);
         }
-        if self.reader_due_ns.is_some_and(|at| at <= now_ns) {
+        let reader_is_due =
+            self.reader_due_ns.into_iter().chain(running.reader.next_deadline_ns()).any(|at| at <= now_ns);
+        if reader_is_due {
             let work = running.reader.do_work(now_ns, &[]);
             self.reader_due_ns = (work > 0).then_some(now_ns + delay_ns);
         }
@@ -398,6 +414,20 @@ impl SimNode {
             Some(Fatal::Disk(_)) => Ok(Outcome::DiskFailed),
             Some(fatal) => Err(Violation::new("nodes go on", format!("node {}: {}", self.id, fatal.line()))),
         }
+    }
+}
+
+/// Archives what is to be appended.
+fn hand_on_commands(
+    (from, to): &mut (RingReceiver<LogCommand>, RingSender<LogCommand>),
+    archive: &mut BTreeMap<u64, Entry>,
+) {
+    while to.slots() > 0 {
+        let Some(command) = from.pop() else { return };
+        if let LogCommand::Append(entry) = &command {
+            archive.insert(entry.chain(), entry.clone());
+        }
+        assert!(to.push(command).is_ok(), "there was a place");
     }
 }
 
@@ -478,6 +508,7 @@ fn batcher_settings(id: NodeId, seed: u64, shape: &Shape, booted: &Booted<SimDis
         batch: shape.batch,
         timers: shape.timers,
         disk_stall_limit_ns: shape.disk_stall_limit_ns,
+        retention: shape.retention,
         seed,
         limits: shape.batcher,
         version: "simulated",
@@ -491,6 +522,8 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
     let mut rings: NodeRings<SimStream, _> = make_rings(&peers, |_| WakeHandle::none(), &counters);
     let (to_relay, reports_in) = ring(REPORTS, WakeHandle::none(), Counter::detached());
     let reports_out = std::mem::replace(&mut rings.log_writer.to_batcher, to_relay);
+    let (to_writer, commands_out) = ring(COMMANDS, WakeHandle::none(), Counter::detached());
+    let commands_in = std::mem::replace(&mut rings.log_writer.from_batcher, commands_out);
     let net = |slot: u32| SimNet::new(Rc::clone(world), (id.0, slot));
     let durability = booted.start.configurations.newest().durability;
     let welcome = welcome(id, shape, durability);
@@ -549,6 +582,7 @@ fn assemble(id: NodeId, seed: u64, shape: &Shape, world: &SharedWorld, booted: B
         reader: Reader::new(LogReader::new(), rings.reader, control.clone()),
         counters,
         reports: (reports_in, reports_out),
+        commands: (commands_in, to_writer),
         control,
     }
 }

@@ -1,5 +1,6 @@
 //! One simulation from one seed: a safety phase with faults, a liveness phase without, and a look at every log.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use super::invariants::End;
 use super::node::Shape;
 use super::report::{Report, Violation};
 use super::workload::PublisherPlan;
-use crate::agent::batcher::{BatcherLimits, TimerSettings};
+use crate::agent::batcher::{BatcherLimits, RetentionSettings, TimerSettings};
 use crate::agent::delivery::DeliveryLimits;
 use crate::base::clock::{NS_PER_MS, NS_PER_S};
 use crate::base::prng::Prng;
@@ -121,26 +122,51 @@ fn fill(report: &mut Report, cluster: &Cluster) {
 fn stop_and_read(cluster: &mut Cluster) -> Result<End, Violation> {
     let options = cluster.shape.log_options();
     let mut logs = Vec::new();
+    let archives: Vec<BTreeMap<u64, Entry>> =
+        cluster.nodes.iter_mut().map(|node| std::mem::take(&mut node.archive)).collect();
     for node in &mut cluster.nodes {
         node.close();
         let mut entries = Vec::new();
         let report = log::verify(&node.disk, Path::new("/data"), &options, &mut |entry, _| {
             entries.extend(Entry::decode(entry.bytes()));
         });
-        if let Err(error) = report {
-            return Err(Violation::new("logs verify", format!("node {}: {error}", node.id)));
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => return Err(Violation::new("logs verify", format!("node {}: {error}", node.id))),
+        };
+        // What retention has let go, from the end of it back to the first entry.
+        let mut before = Vec::new();
+        let mut chain = entries.first().map_or(report.last_chain, |first: &Entry| first.header().prev_chain);
+        while chain != 0 {
+            let known = archives.iter().find_map(|archive| archive.get(&chain)).cloned();
+            let Some(entry) = known else {
+                let what = format!("node {}: nobody ever appended the entry of chain {chain:016x}", node.id);
+                return Err(Violation::new("logs verify", what));
+            };
+            chain = entry.header().prev_chain;
+            before.push(entry);
         }
-        logs.push((node.id, entries));
+        before.reverse();
+        before.append(&mut entries);
+        logs.push((node.id, before));
     }
     Ok(End { logs })
 }
 
+/// In half of the runs little is kept, and not much for those who are behind.
+fn draw_retention(prng: &mut Prng, segment_bytes: u64) -> RetentionSettings {
+    let bytes = prng.chance(400_000).then(|| prng.below(3) * segment_bytes);
+    let age_ns = prng.chance(200_000).then(|| prng.between(100, 3000) * NS_PER_MS);
+    RetentionSettings { bytes, age_ns, slack_bytes: prng.below(3) * segment_bytes }
+}
+
 fn draw_shape(prng: &mut Prng, options: Options) -> Shape {
     let nodes = options.nodes.unwrap_or([3, 3, 3, 3, 3, 3, 5, 5, 1, 4][prng.below(10) as usize]);
+    let segment_bytes = [64 << 10, 128 << 10, 512 << 10][prng.below(3) as usize];
     Shape {
         nodes,
         durability: if prng.chance(200_000) { Durability::Memory } else { Durability::Disk },
-        segment_bytes: [64 << 10, 128 << 10, 512 << 10][prng.below(3) as usize],
+        segment_bytes,
         batch: BatchLimits {
             events_max: prng.between(1, 64) as usize,
             bytes_max: 24 << 10,
@@ -163,6 +189,7 @@ fn draw_shape(prng: &mut Prng, options: Options) -> Shape {
         timers: TimerSettings { heartbeat_interval_ns: 50 * NS_PER_MS, missed_heartbeats: 3 },
         interleaved: prng.chance(500_000),
         disk_stall_limit_ns: prng.between(50, 500) * NS_PER_MS,
+        retention: draw_retention(prng, segment_bytes),
     }
 }
 

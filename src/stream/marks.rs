@@ -17,7 +17,7 @@ pub(super) struct Marks {
     /// A producer last active before this is expired. It never falls, so what is expired stays so even when a
     /// configuration widens the window.
     pub(super) expiry_floor_ns: u64,
-    window_ns: u64,
+    pub(super) window_ns: u64,
     /// Most producers at a time.
     pub(super) producers_max: u32,
 }

@@ -21,6 +21,7 @@ mod marks;
 mod overlay;
 mod producers;
 mod runs;
+mod state;
 mod table;
 mod topics;
 
@@ -32,8 +33,11 @@ mod tests_cursor;
 mod tests_kit;
 #[cfg(test)]
 mod tests_model;
+#[cfg(test)]
+mod tests_state;
 
 pub use cursor::{Cursor, Matches};
 pub use producers::{Admit, Applied, OpenError, OpenPlan, Opened, Producers};
+pub use state::StateError;
 pub use table::EXPIRED_PER_ENTRY_MAX;
 pub use topics::{FilterError, TopicFilter};

@@ -121,6 +121,14 @@ impl Producers {
         Self { table: Table::new(), overlay: Overlay::default() }
     }
 
+    pub(super) const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(super) const fn from_parts(table: Table, overlay: Overlay) -> Self {
+        Self { table, overlay }
+    }
+
     /// Applies the next committed entry. What lies in the entry comes first, then its log time lets producers expire.
     ///
     /// # Errors
@@ -135,7 +143,7 @@ impl Producers {
         let mut applied = Applied::Nothing;
         let mut configuration = None;
         match header.kind {
-            EntryKind::Noop => {}
+            EntryKind::Noop | EntryKind::Trim => {}
             EntryKind::Events => self.apply_events(&header, &entry.events()?, now_ns),
             EntryKind::OpenProducer => {
                 applied = self.apply_open(&header, entry.open_producer()?.name, now_ns)
@@ -181,7 +189,7 @@ impl Producers {
         let at = (header.index, marks.time_of(&header));
         let mut configuration = None;
         match header.kind {
-            EntryKind::Noop => self.overlay.end_staging(std::iter::empty()),
+            EntryKind::Noop | EntryKind::Trim => self.overlay.end_staging(std::iter::empty()),
             EntryKind::Events => self.note_events(&entry.events()?, at),
             EntryKind::OpenProducer => self.note_open(entry.open_producer()?.name, at),
             EntryKind::Configuration => {

@@ -69,6 +69,15 @@ impl Runs {
         self.runs.get(at)?.offset_of(sequence)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter()
+    }
+
     /// The incremental hash.
     pub(super) fn hash(&self) -> u64 {
         self.hash

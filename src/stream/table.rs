@@ -63,13 +63,45 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new() -> Self {
+        Self::with_marks(Marks::START)
+    }
+
+    /// Without producers, as of `marks`.
+    pub(super) fn with_marks(marks: Marks) -> Self {
         Self {
             producers: BTreeMap::new(),
             names: BTreeMap::new(),
             by_activity: BTreeSet::new(),
             checksum: 0,
-            marks: Marks::START,
+            marks,
         }
+    }
+
+    /// All producers, ascending by id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ProducerId, &Producer)> {
+        self.producers.iter()
+    }
+
+    /// Puts back a producer of a stored table. False where its name or id is there already.
+    pub(super) fn restore(
+        &mut self,
+        id: ProducerId,
+        name: &str,
+        (epoch, next_sequence, last_active_ns): (Epoch, Sequence, u64),
+        runs: Runs,
+    ) -> bool {
+        if self.producers.contains_key(&id) || self.names.contains_key(name) {
+            return false;
+        }
+        let name: Arc<str> = Arc::from(name);
+        let name_hash = hash64(0, name.as_bytes());
+        let producer =
+            Producer { name: Arc::clone(&name), name_hash, epoch, next_sequence, runs, last_active_ns };
+        self.checksum ^= producer.hash(id);
+        self.by_activity.insert((last_active_ns, id));
+        self.names.insert(name, id);
+        self.producers.insert(id, producer);
+        true
     }
 
     /// A producer, expired or not.

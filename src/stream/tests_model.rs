@@ -85,7 +85,7 @@ impl Meaning {
         let header = entry.header();
         self.log_time_ns = self.log_time_ns.max(header.log_time_ns);
         match header.kind {
-            EntryKind::Noop => {}
+            EntryKind::Noop | EntryKind::Trim => {}
             EntryKind::Configuration => {
                 let configuration = entry.configuration().unwrap();
                 self.window_ns = configuration.producers_window_ns;

@@ -326,7 +326,16 @@ impl TestCluster {
     }
 
     /// As [`TestCluster::start`]; `prepare` is shown each data directory, empty, before it is formatted.
-    pub fn start_on(nodes: u16, mut prepare: impl FnMut(&Path)) -> Self {
+    pub fn start_on(nodes: u16, prepare: impl FnMut(&Path)) -> Self {
+        Self::start_as(nodes, prepare, |_| ())
+    }
+
+    /// As [`TestCluster::start`], with settings changed by `change`.
+    pub fn start_with(nodes: u16, change: impl Fn(&mut Settings)) -> Self {
+        Self::start_as(nodes, |_| (), change)
+    }
+
+    fn start_as(nodes: u16, mut prepare: impl FnMut(&Path), change: impl Fn(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports = free_ports(2 * usize::from(nodes));
         let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -347,6 +356,7 @@ impl TestCluster {
                     ThreadingMode::Shared
                 };
                 settings.log.segment_bytes = 8 << 20;
+                change(&mut settings);
                 let config = dir.path().join(format!("node-{}.toml", own.id));
                 fs::create_dir(&data_dir).expect("a writable directory");
                 prepare(&data_dir);

@@ -3,7 +3,7 @@
 use tercet::base::ids::LogIndex;
 use tercet::base::prng::Prng;
 use tercet::entry::Entry;
-use tercet::log::layout::ENTRIES_POSITION;
+use tercet::log::layout::{ENTRIES_POSITION, Slot};
 use tercet::log::{Held, LogError, LogOptions, LostRun, Mender, Mismatch, check_copy, lost_runs, verify};
 use tercet::sim::disk::{Fault, SimDisk};
 
@@ -441,6 +441,26 @@ fn a_missing_segment_between_two_others_is_fetched_whole() {
         drop(mender);
         library.assert_whole();
     }
+}
+
+#[test]
+fn a_missing_segment_whose_name_is_lost_too_is_mended_into_the_one_before() {
+    // Found by fuzzing: the copies had no room in the file, were lost again at the next look, and so for ever.
+    let library = Library::new(6);
+    let first = library.disk.bytes(&segment_path(1));
+    let sealed = [0, 1]
+        .map(Slot::position_of)
+        .into_iter()
+        .find(|at| Slot::decode(&first[*at as usize..]).is_some_and(|slot| slot.next_seq.is_some()));
+    library.disk.flip_bit(&segment_path(1), sealed.unwrap() + 20, 1);
+    library.disk.vanish(&segment_path(2));
+    let runs = library.runs();
+    assert_eq!(runs.len(), 1);
+    let last = library.places.iter().rposition(|(segment, _)| *segment == 2).unwrap() as u64 + 1;
+    assert_eq!((runs[0].file.clone(), runs[0].last), (segment_path(1), LogIndex(last)));
+    assert_eq!(library.mend().unwrap(), 1);
+    assert_eq!(library.runs(), []);
+    library.assert_whole();
 }
 
 #[test]

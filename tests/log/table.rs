@@ -81,7 +81,7 @@ impl Lab {
             Found::DamagedHeader => self.disk.flip_bit(&path, position + 30, 3),
             Found::Hole => self.disk.poke(&path, position, &vec![0; entry.len_bytes()]),
             Found::Blank => self.zero_from(position),
-            Found::NoRoom => unreachable!("has a test of its own"),
+            Found::NoRoom | Found::Leftover => unreachable!("has a test of its own"),
             Found::Unreadable => self.disk.fail_reads(&path, position + 8..position + 9),
             Found::Unsupported => self.disk.poke(&path, position, &with_unknown_version(entry)),
         }
@@ -115,7 +115,7 @@ const FOUND: [Found; 8] = [
 
 #[test]
 fn the_table_itself_never_cuts_what_was_durable() {
-    for found in FOUND.into_iter().chain([Found::NoRoom]) {
+    for found in FOUND.into_iter().chain([Found::NoRoom, Found::Leftover]) {
         let verdict = decide_entry(Standing::Durable, found);
         assert!(!matches!(verdict, Verdict::Cut | Verdict::End), "{found:?}: {verdict:?}");
     }
@@ -165,7 +165,7 @@ fn pitfall_60_damage_above_the_watermark_is_a_torn_tail() {
                 assert!(matches!(opened, Err(LogError::Unknown { .. })), "{found:?}");
                 continue;
             }
-            Found::NoRoom => unreachable!(),
+            Found::NoRoom | Found::Leftover => unreachable!(),
         };
         let (store, recovered, seen) = opened.unwrap();
         let (last, claimed, seq) = expected;

@@ -1,17 +1,20 @@
-//! Random appends, truncations, flushes, rolls, crashes and failed operations against a model.
+//! Random appends, truncations, flushes, rolls, checkpoints, trims, installations, crashes and failed operations against a
+//! model.
 
 use std::path::Path;
 
-use tercet::base::ids::{EntryId, LogIndex, Term};
+use tercet::base::ids::{EntryId, GroupId, LogIndex, Term};
 use tercet::base::prng::Prng;
-use tercet::entry::Entry;
+use tercet::entry::{Entry, EntryView, LogFloor};
 use tercet::log::layout::ENTRIES_POSITION;
 use tercet::log::{
-    Disk, IDLE_WATERMARK_NS, LogError, LogOptions, LogReader, LogStore, RealDisk, Recovered, StoredHardState,
+    Checkpoint, CheckpointOrder, Disk, IDLE_WATERMARK_NS, LogError, LogOptions, LogReader, LogStore,
+    RealDisk, Recovered, RecoveryVisitor, StoredCheckpoint, StoredHardState,
 };
+use tercet::raft::{LogView, TermRuns};
 use tercet::sim::disk::{Fault, SimDisk};
 
-use crate::fixture::{dir, entry_after, feed, first_entry, format_here, open, options, reader_of};
+use crate::fixture::{dir, entry_after, feed, first_entry, format_here, identity, open, options, reader_of};
 
 /// What must be true of the log, kept beside it.
 struct Model {
@@ -26,6 +29,12 @@ struct Model {
     term: u64,
     generation: u64,
     now_ns: u64,
+    /// Last index that counts as committed: in a checkpoint that was ordered.
+    committed: u64,
+    /// The log may begin here, and nothing from here on may be missing.
+    begins: u64,
+    /// A log whose installation was begun and not finished.
+    installing: Option<Vec<Entry>>,
     hard_state: StoredHardState,
     /// A hard state whose write failed: it may or may not be there.
     hard_state_maybe: Option<StoredHardState>,
@@ -47,6 +56,9 @@ impl Model {
             term: 1,
             generation: 0,
             now_ns: 0,
+            committed: 1,
+            begins: 1,
+            installing: None,
             hard_state: StoredHardState::default(),
             hard_state_maybe: None,
         }
@@ -71,7 +83,16 @@ impl Model {
                 self.floor = flushed.last.0;
             }
             75..80 => self.truncate(run)?,
-            80..90 => {
+            80..82 => {
+                let order = self.checkpoint();
+                self.written = self.last().index().0;
+                run.store.order_checkpoint(order);
+            }
+            82..83 => self.install(run)?,
+            83..90 => {
+                self.written = self.last().index().0;
+                run.store.checkpoint_step()?;
+                self.floor = self.floor.max(run.store.flushed_index().0);
                 self.now_ns += self.prng.below(2 * IDLE_WATERMARK_NS);
                 run.store.set_commit_hint(LogIndex(self.prng.below(self.floor + 1)));
                 run.store.idle(self.now_ns)?;
@@ -97,10 +118,10 @@ impl Model {
 
     fn truncate<D: Disk>(&mut self, run: &mut Run<D>) -> Result<(), LogError> {
         let last = self.last().index().0;
-        if last < 2 {
+        if last <= self.committed {
             return Ok(());
         }
-        let first_removed = 2.max(last - self.prng.below(12.min(last - 1)));
+        let first_removed = (self.committed + 1).max(last - self.prng.below(12.min(last - 1)));
         self.floor = self.floor.min(first_removed - 1);
         self.generation += 1;
         run.store.truncate_from(LogIndex(first_removed), self.generation)?;
@@ -108,6 +129,36 @@ impl Model {
         self.written = self.written.min(first_removed - 1);
         self.term += 1;
         Ok(())
+    }
+
+    /// A checkpoint at an index from which on truncations are still possible, and a beginning of the log before it.
+    fn checkpoint(&mut self) -> CheckpointOrder {
+        self.committed += self.prng.below(self.last().index().0 - self.committed + 1);
+        self.begins += self.prng.below(self.committed - self.begins.min(self.committed) + 1);
+        order_at(&self.log[..self.committed as usize], self.begins)
+    }
+
+    /// The log of a leader that is ahead takes this one's place, or begins to.
+    fn install<D: Disk>(&mut self, run: &mut Run<D>) -> Result<(), LogError> {
+        let mut log = self.log[..self.committed as usize].to_vec();
+        self.term += 1;
+        for _ in 0..1 + self.prng.below(12) {
+            log.push(entry_after(log.last().unwrap(), self.term, 1, 700));
+        }
+        let order = order_at(&log, log.len() as u64 + 1);
+        let last = log.last().unwrap().clone();
+        self.installing = Some(log);
+        self.generation += 1;
+        let at = (last.chain(), last.header().log_time_ns);
+        run.store.install_checkpoint(&order, at, self.generation)?;
+        self.take_installed();
+        Ok(())
+    }
+
+    fn take_installed(&mut self) {
+        self.log = self.installing.take().unwrap();
+        let last = self.log.len() as u64;
+        (self.floor, self.written, self.committed, self.begins) = (last, last, last, last + 1);
     }
 
     fn vote<D: Disk>(&mut self, run: &mut Run<D>) -> Result<(), LogError> {
@@ -121,7 +172,9 @@ impl Model {
 
     fn read<D: Disk>(&mut self, run: &mut Run<D>) {
         feed(&mut run.store, &mut run.reader);
-        let first = 1 + self.prng.below(self.last().index().0);
+        let begins = run.store.first_index().0;
+        assert!(begins <= self.begins, "seed {}: gone up to {begins}", self.seed);
+        let first = begins + self.prng.below(self.last().index().0.saturating_sub(begins) + 1);
         let got = run.reader.read_from_index(LogIndex(first), LogIndex(u64::MAX >> 2), 8000);
         match got {
             Ok(got) => {
@@ -136,18 +189,26 @@ impl Model {
     /// Checks what recovery found against what must and may be there, and goes on from it.
     fn recovered(&mut self, recovered: &Recovered, seen: Vec<Entry>) {
         let seed = self.seed;
-        let last = seen.len() as u64;
+        if self.installing.take_if(|log| log.last().unwrap().id() != recovered.last).is_none()
+            && self.installing.is_some()
+        {
+            self.take_installed();
+        }
+        let begins = seen.first().map_or(recovered.last.index.0 + 1, |first| first.index().0);
+        let last = begins - 1 + seen.len() as u64;
+        assert!(begins <= self.begins, "seed {seed}: the log begins at {begins}, not {}", self.begins);
+        assert!(recovered.floor.index.0 <= self.begins && recovered.floor.index.0 >= begins);
+        assert!(recovered.commit_hint.0 >= recovered.floor.index.0 - 1);
         assert!(last >= self.floor, "seed {seed}: {} was flushed, {last} is left", self.floor);
         assert!(
             last <= self.written.max(self.floor),
             "seed {seed}: {last} was never written ({})",
             self.written
         );
-        assert_eq!(seen, self.log[..seen.len()], "seed {seed}");
-        assert_eq!(
-            (recovered.last, recovered.last_chain),
-            (self.log[seen.len() - 1].id(), seen.last().unwrap().chain())
-        );
+        assert_eq!(seen, self.log[begins as usize - 1..last as usize], "seed {seed}");
+        let end = &self.log[last as usize - 1];
+        assert_eq!((recovered.last, recovered.last_chain), (end.id(), end.chain()));
+        assert_eq!(recovered.next_offset, end.header().next_offset());
         assert!(recovered.commit_hint <= recovered.last.index);
         let mut stored = recovered.hard_state.clone();
         let claimed = stored.claimed_tail.take();
@@ -159,7 +220,10 @@ impl Model {
         }
         self.hard_state = recovered.hard_state.clone();
         self.hard_state_maybe = None;
-        (self.log, self.floor, self.written) = (seen, last, last);
+        self.log.truncate(last as usize);
+        (self.floor, self.written) = (last, last);
+        // An order that never got to the disk trims nothing.
+        (self.committed, self.begins) = (self.committed.min(last), recovered.floor.index.0);
         self.generation = 0;
         self.term += 1;
     }
@@ -171,6 +235,67 @@ impl Model {
         let old = [self.hard_state.claimed_tail, maybe].contains(&Some(claimed));
         let written = self.log.iter().any(|entry| entry.id() == claimed);
         assert!(old || written, "seed {}: claims {claimed}", self.seed);
+    }
+}
+
+/// A checkpoint at the end of `log`, in whose state nobody looks.
+fn order_at(log: &[Entry], begins: u64) -> CheckpointOrder {
+    let last = log.last().unwrap();
+    let checkpoint = Checkpoint {
+        cluster_id: identity().cluster_id,
+        group: GroupId(0),
+        id: last.id(),
+        chain: last.chain(),
+        next_offset: last.header().next_offset(),
+        log_time_ns: last.header().log_time_ns,
+        configuration: log[0].clone(),
+        producers: vec![7; 300],
+    };
+    let offset = match log.get(begins as usize - 1) {
+        Some(entry) => entry.header().base_offset,
+        None => last.header().next_offset(),
+    };
+    let terms: Vec<Term> = log.iter().map(|entry| entry.header().term).collect();
+    CheckpointOrder {
+        image: checkpoint.encode().into(),
+        id: last.id(),
+        floor: LogFloor { index: LogIndex(begins), offset },
+        runs: TermRuns::from_terms(&terms),
+    }
+}
+
+/// Recovery behind the checkpoint finds the same log as recovery of all of it.
+fn check_short_way(disk: &SimDisk, options: LogOptions, whole: &Recovered, seen: &[Entry]) {
+    struct Shown(Option<EntryId>, Vec<Entry>);
+    impl RecoveryVisitor for Shown {
+        fn checkpoint(&mut self, stored: &StoredCheckpoint) {
+            assert!(self.0.is_none() && self.1.is_empty());
+            self.0 = Some(stored.checkpoint.id);
+        }
+        fn entry(&mut self, entry: &EntryView<'_>, _: LogIndex) {
+            self.1.push(Entry::decode(entry.bytes()).unwrap());
+        }
+    }
+    let mut shown = Shown(None, Vec::new());
+    let opened = LogStore::open_behind_checkpoint(disk.snapshot(1), dir(), options, &mut shown);
+    let (mut store, short) = opened.unwrap();
+    assert_eq!((short.last, short.last_chain), (whole.last, whole.last_chain));
+    assert_eq!((short.next_offset, short.floor), (whole.next_offset, whole.floor));
+    assert_eq!(short.last_log_time_ns, whole.last_log_time_ns);
+    let behind = shown.0.map_or(0, |id| id.index.0);
+    let expected: Vec<&Entry> = seen.iter().filter(|entry| entry.index().0 > behind).collect();
+    assert_eq!(shown.1.iter().collect::<Vec<_>>(), expected);
+    for entry in seen.iter().filter(|entry| entry.index() >= short.floor.index) {
+        assert_eq!(short.runs.term_at(entry.index()), Some(entry.header().term));
+    }
+    // What was not read at the start can be read all the same.
+    let mut reader = reader_of(&mut store);
+    if let Some(first) = seen.first() {
+        assert_eq!(reader.read_from_index(first.index(), LogIndex(u64::MAX >> 2), 1 << 30).unwrap(), seen);
+    }
+    for entry in seen.iter().step_by(7).filter(|entry| entry.header().event_count > 0) {
+        let offset = entry.header().base_offset;
+        assert_eq!(reader.find_index_of_offset(offset).unwrap(), Some(entry.index()));
     }
 }
 
@@ -186,13 +311,13 @@ fn reopen<D: Disk + Clone>(
     (Run { store, reader }, recovered, seen)
 }
 
-fn torture(seed: u64, steps: usize) -> (usize, usize) {
+fn torture(seed: u64, steps: usize) -> (usize, usize, usize) {
     let options = options(ENTRIES_POSITION + (24 << 10));
     let disk = SimDisk::new(seed);
     format_here(&disk, dir(), &options);
     let mut model = Model::new(seed);
     let (mut run, ..) = reopen(&disk, dir(), options, &format!("seed {seed}"));
-    let (mut crashes, mut cuts) = (0, 0);
+    let (mut crashes, mut cuts, mut trims) = (0, 0, 0);
     for _ in 0..steps {
         if model.prng.chance(40_000) {
             let fault = if model.prng.chance(800_000) { Fault::Crash } else { Fault::Io };
@@ -233,21 +358,25 @@ fn torture(seed: u64, steps: usize) -> (usize, usize) {
         }
         let (reopened, recovered, seen) = reopen(&disk, dir(), options, &format!("seed {seed}"));
         cuts += usize::from(recovered.report.cut.is_some());
+        trims += usize::from(recovered.floor.index > LogIndex(1));
+        check_short_way(&disk, options, &recovered, &seen);
         model.recovered(&recovered, seen);
         run = reopened;
     }
-    (crashes, cuts)
+    (crashes, cuts, trims)
 }
 
 #[test]
 fn torture_on_the_simulated_disk_keeps_every_flushed_entry() {
-    let (mut crashes, mut cuts) = (0, 0);
+    let (mut crashes, mut cuts, mut trims) = (0, 0, 0);
     for seed in 1..=400 {
-        let (crashed, cut) = torture(seed, 250);
+        let (crashed, cut, trimmed) = torture(seed, 250);
         crashes += crashed;
         cuts += cut;
+        trims += trimmed;
     }
-    assert!(crashes > 2000 && cuts > 150, "too tame: {crashes} crashes, {cuts} torn tails");
+    let tame = format!("too tame: {crashes} crashes, {cuts} torn tails, {trims} starts of trimmed logs");
+    assert!(crashes > 2000 && cuts > 150 && trims > 500, "{tame}");
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use tercet::agent::Agent;
 use tercet::agent::batcher::BatcherLimits;
 use tercet::agent::commands::{
-    BatcherReply, ConductorNotice, ConductorRequest, LogCommand, PinRequest, SenderCommand,
+    BatcherReply, ConductorNotice, ConductorRequest, LogCommand, LogEvent, PinRequest, SenderCommand,
 };
 use tercet::base::clock::{Clock, NS_PER_MS, NS_PER_S};
 use tercet::base::ids::{EntryId, Incarnation, LogIndex, Offset, Sequence, Term};
-use tercet::entry::Entry;
+use tercet::entry::{Entry, LogFloor};
 use tercet::log::layout::{ENTRIES_POSITION, segment_name};
-use tercet::log::{LogStore, StoredHardState};
+use tercet::log::{LogStore, SegmentMark, StoredHardState};
 use tercet::protocol::client::AckKind;
 use tercet::raft::{Message, Role};
 use tercet::sim::disk::SimDisk;
@@ -219,6 +219,35 @@ fn pitfall_29_subscribers_get_no_entry_before_it_is_committed_and_never_one_that
     bench.hear_entries(3, 3, new.id(), &[], 2);
     let shown: Vec<Entry> = bench.delivered().into_iter().filter(|e| e.index() > LogIndex(1)).collect();
     assert_eq!(shown, [new]);
+}
+
+#[test]
+fn pitfall_39_a_checkpoint_that_never_gets_written_holds_up_no_heartbeat() {
+    let mut bench = Bench::fresh();
+    let (term, producer, epoch) = bench.leader_with_producer();
+    bench.connect(2);
+    bench.connect(3);
+    let settled = bench.batcher.raft().last_id().index.0;
+    live_on(&mut bench, 100 * NS_PER_MS, settled);
+    let floor = LogFloor { index: LogIndex(2), offset: Offset(1) };
+    let begun = |at: u64| LogEvent::SegmentBegun(SegmentMark { floor, bytes_before: at, log_time_ns: at });
+    for at in 0..10 {
+        // The log writer begins segments and never finishes a checkpoint.
+        assert!(bench.writer.to_batcher.push(begun(at)).is_ok());
+        bench.publish(producer, epoch, at + 1);
+        let last = bench.batcher.raft().last_id().index.0;
+        bench.report(0, last);
+        live_on(&mut bench, 100 * NS_PER_MS, last);
+        assert_eq!(bench.batcher.applied().0, LogIndex(last), "commits go on");
+    }
+    assert_eq!(bench.batcher.raft().term(), Term(term));
+    assert_eq!(bench.batcher.raft().role(), Role::Leader, "so heartbeats left and were answered");
+    let ordered = bench.written.iter().filter(|command| matches!(command, LogCommand::Checkpoint(_)));
+    assert_eq!(ordered.count(), 1, "one at a time");
+    assert!(bench.writer.to_batcher.push(LogEvent::CheckpointWritten).is_ok());
+    live_on(&mut bench, 20 * NS_PER_MS, settled);
+    let ordered = bench.written.iter().filter(|command| matches!(command, LogCommand::Checkpoint(_)));
+    assert_eq!(ordered.count(), 2, "and then the newest state");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use tercet::agent::Agent;
-use tercet::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, TimerSettings};
+use tercet::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, RetentionSettings, TimerSettings};
 use tercet::agent::boot::boot;
 use tercet::agent::commands::{
     BatcherReply, BatcherRequest, ConnectionId, LinkState, LogCommand, LogEvent, PeerMessage, PeerSaid,
@@ -177,6 +177,7 @@ impl Bench {
             batch: BatchLimits { events_max: 64, bytes_max: 24 << 10, delay_max_ns: NS_PER_MS },
             timers: TimerSettings { heartbeat_interval_ns: 50 * NS_PER_MS, missed_heartbeats: 3 },
             disk_stall_limit_ns: 500_000_000,
+            retention: RetentionSettings::default(),
             seed: 1,
             limits,
             version: "test",
@@ -236,6 +237,11 @@ impl Bench {
                 LogCommand::TruncateFrom { first_removed, generation } => {
                     self.handed = (*generation, first_removed.prev());
                 }
+                LogCommand::Install(installation) => {
+                    self.handed = (installation.generation, installation.order.id.index);
+                }
+                // Never reported as written, unless a test does.
+                LogCommand::Checkpoint(_) => {}
             }
             self.written.push(command);
         }
@@ -306,7 +312,10 @@ impl Bench {
         let ring = &mut self.senders[Self::place(peer)].from_batcher;
         let said = std::iter::from_fn(|| ring.pop()).filter_map(|command| match command {
             SenderCommand::Message(message) => Some(message),
-            SenderCommand::Append { .. } | SenderCommand::Mend { .. } | SenderCommand::HangUp => None,
+            SenderCommand::Append { .. }
+            | SenderCommand::Mend { .. }
+            | SenderCommand::Checkpoint { .. }
+            | SenderCommand::HangUp => None,
         });
         said.collect()
     }

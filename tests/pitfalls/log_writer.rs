@@ -79,7 +79,9 @@ fn pitfall_28_the_log_writer_tags_every_report_with_the_truncations_it_has_carri
     old.into_iter().for_each(|entry| desk.hand(LogCommand::Append(entry)));
     assert_eq!(desk.turn(), [progress(0, 4)]);
     desk.hand(LogCommand::TruncateFrom { first_removed: LogIndex(2), generation: 1 });
-    assert!(desk.turn().iter().all(|event| *event == progress(1, 1)), "what was cut is flushed no more");
+    let mut reports = desk.turn();
+    reports.retain(|event| !matches!(event, LogEvent::SegmentBegun(_)));
+    assert!(reports.iter().all(|event| *event == progress(1, 1)), "what was cut is flushed no more");
     desk.hand(LogCommand::Append(new[0].clone()));
     assert_eq!(desk.turn(), [progress(1, 2)]);
 }

@@ -57,7 +57,13 @@ impl<C: Clock> Batcher<C> {
         }
         if header.kind == EntryKind::Configuration {
             self.configurations.committed(header.index);
+            self.retention.configuration_entry = Some(entry.clone());
             self.pin_committed();
+        }
+        if header.kind == EntryKind::Trim
+            && let Ok(floor) = entry.view().trim()
+        {
+            self.apply_trim(floor);
         }
         self.applied =
             Applied { index: header.index, chain: entry.chain(), next_offset: header.next_offset() };

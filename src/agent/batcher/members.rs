@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::Batcher;
-use super::configurations::{Named, membership_of, named};
+use super::configurations::{Configurations, Named, membership_of, named};
 use super::pending::Waiter;
 use crate::agent::commands::{BatcherReply, ConductorNotice, ConnectionId, PinRequest, SenderCommand};
 use crate::agent::control::Fatal;
@@ -80,6 +80,14 @@ impl<C: Clock> Batcher<C> {
         if self.configurations.truncate_from(first_removed) {
             self.members_changed(&before);
         }
+    }
+
+    /// A checkpoint's configuration takes the place of all that this node knew.
+    pub(super) fn begin_configurations(&mut self, index: LogIndex, configuration: Configuration) {
+        let before = self.everybody();
+        self.configurations = Configurations::new(index, configuration);
+        self.members_changed(&before);
+        self.pin_committed();
     }
 
     /// Every peer with the formatting that counts.

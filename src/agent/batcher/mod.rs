@@ -14,11 +14,13 @@ mod commit;
 mod configurations;
 mod disk_watch;
 mod hard_state;
+mod install;
 mod members;
 mod mending;
 mod pending;
 mod publish;
 mod replicate;
+mod retention;
 mod status;
 mod tail;
 mod timers;
@@ -28,6 +30,7 @@ use std::collections::VecDeque;
 
 pub use configurations::Configurations;
 pub use hard_state::Pins;
+pub use retention::RetentionSettings;
 pub use tail::{BatcherStart, TailState};
 pub use timers::TimerSettings;
 
@@ -90,6 +93,8 @@ pub struct BatcherSettings {
     pub timers: TimerSettings,
     /// A leader whose log writer reports nothing for so long gives up leadership.
     pub disk_stall_limit_ns: u64,
+    /// What may go from the beginning of the log.
+    pub retention: RetentionSettings,
     /// Seed of the jitter; must differ between nodes.
     pub seed: u64,
     /// Bounds.
@@ -127,6 +132,14 @@ struct BatcherCounters {
     member_changes: Counter,
     // Messages of a peer dropped because another formatting of its disk counts.
     peer_messages_refused: Counter,
+    // Trims appended by this node as leader.
+    trims: Counter,
+    // Checkpoints handed to the log writer.
+    checkpoints: Counter,
+    // Checkpoints begun to be sent to peers that retention has left behind.
+    checkpoints_sent: Counter,
+    // Leaders' checkpoints with which this node's log began anew.
+    checkpoints_installed: Counter,
 }
 
 impl BatcherCounters {
@@ -145,6 +158,10 @@ impl BatcherCounters {
             transfers_begun: counters.register("batcher_transfers_begun"),
             member_changes: counters.register("batcher_member_changes"),
             peer_messages_refused: counters.register("batcher_peer_messages_refused"),
+            trims: counters.register("batcher_trims"),
+            checkpoints: counters.register("batcher_checkpoints"),
+            checkpoints_sent: counters.register("batcher_checkpoints_sent"),
+            checkpoints_installed: counters.register("batcher_checkpoints_installed"),
         }
     }
 }
@@ -186,6 +203,8 @@ pub struct Batcher<C> {
     unwritten: Unwritten,
     disk_watch: disk_watch::DiskWatch,
     handover: transfer::Handover,
+    retention: retention::Retention,
+    incoming: install::Incoming,
     reads: Vec<status::OpenRead>,
     next_read_token: u64,
     led_before: bool,
@@ -211,22 +230,28 @@ impl<C: Clock> Agent for Batcher<C> {
         self.settle(Vec::new());
         work += self.drain_requests();
         work += self.seal_if_due();
+        work += self.trim_if_due();
         self.go_on_with_handover();
         self.settle(Vec::new());
         work += self.pump_peers();
         self.settle(Vec::new());
         self.publish_readable();
         self.trim_hot_tail();
+        work += self.checkpoint_if_due();
         self.check_drained();
         work
     }
 
     fn next_deadline_ns(&self) -> Option<u64> {
         let batch = self.accumulator.deadline_ns();
-        [self.timers.next_deadline_ns(), batch, self.disk_watch_deadline_ns(), self.handover_deadline_ns()]
-            .into_iter()
-            .flatten()
-            .min()
+        let deadlines = [
+            self.timers.next_deadline_ns(),
+            batch,
+            self.disk_watch_deadline_ns(),
+            self.handover_deadline_ns(),
+            self.trim_deadline_ns(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     fn is_stalled(&self) -> bool {
@@ -330,6 +355,8 @@ impl<C: Clock> Batcher<C> {
                     self.raft.log_stable(generation, stable);
                     self.publish_hint();
                 }
+                LogEvent::SegmentBegun(mark) => self.retention.note_segment(mark),
+                LogEvent::CheckpointWritten => self.retention.checkpoint_written(),
                 LogEvent::Full(is_full) => self.disk_watch.is_full = is_full,
                 LogEvent::HardStateFlushed { write_id } => {
                     self.disk_watch.progressed(self.now_ns);

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::Batcher;
+use super::install::Outgoing;
 use crate::agent::commands::{CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerSaid, SenderCommand};
-use crate::agent::control::Fatal;
 use crate::agent::rings::BatcherPeerRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{Incarnation, LogIndex, NodeId};
@@ -28,6 +28,8 @@ pub(super) struct PeerPort {
     fetched: VecDeque<Entry>,
     /// The conductor found that the peer's process is gone, and the core has not been told yet.
     pub(super) is_gone: bool,
+    /// A checkpoint on its way.
+    pub(super) outgoing: Option<Outgoing>,
     /// The reader works for this peer's mending.
     pub(super) is_reading_for_mending: bool,
 }
@@ -41,17 +43,18 @@ impl PeerPort {
             requested: None,
             fetched: VecDeque::new(),
             is_gone: false,
+            outgoing: None,
             is_reading_for_mending: false,
         }
     }
 
-    pub(super) const fn id(&self) -> NodeId {
-        self.rings.peer
-    }
-
-    /// What the reader fetched was for somebody else.
+    /// What was fetched is of another log, or for a stream that is gone.
     pub(super) fn forget_fetched(&mut self) {
         self.fetched.clear();
+    }
+
+    pub(super) const fn id(&self) -> NodeId {
+        self.rings.peer
     }
 }
 
@@ -80,6 +83,7 @@ impl<C: Clock> Batcher<C> {
                         self.raft.step(from, message);
                         self.settle(entries);
                     }
+                    PeerSaid::Checkpoint { chunk, bytes } => self.hear_checkpoint(from, chunk, &bytes),
                     PeerSaid::Mend { message, .. } => self.hear_mend(slot, message),
                 }
             }
@@ -111,6 +115,7 @@ impl<C: Clock> Batcher<C> {
             self.peers[slot].link = state.connected;
             self.peers[slot].is_hung_up = false;
             self.peers[slot].fetched.clear();
+            self.peers[slot].outgoing = None;
             if self.reaches(slot) {
                 self.peers[slot].is_gone = false;
                 self.raft.peer_connected(peer);
@@ -134,6 +139,8 @@ impl<C: Clock> Batcher<C> {
             if changed.is_some() && self.led_before && !self.is_leader() {
                 self.led_before = false;
                 self.counters.leaderships_lost.increment();
+                self.peers.iter_mut().for_each(|port| port.outgoing = None);
+                self.retention.forget_trim();
                 self.producers.drop_overlay();
                 self.abandon_clients();
             }
@@ -197,6 +204,9 @@ impl<C: Clock> Batcher<C> {
         let mut work = 0;
         for slot in 0..self.peers.len() {
             if !self.reaches(slot) {
+                continue;
+            }
+            if self.pump_checkpoint(slot) {
                 continue;
             }
             for _ in 0..self.settings.limits.peer_messages_limit {
@@ -295,12 +305,10 @@ impl<C: Clock> Batcher<C> {
                 port.fetched.clear();
                 port.fetched.extend(entries);
             }
+            // Trimmed meanwhile: the core knows, and plans anew.
+            Err(ReadError::Gone { .. }) => port.fetched.clear(),
             // The reader has reported it: this node is about to mend, and does not ask for it again before.
             Err(ReadError::Corrupt(_)) => port.requested = Some(reply.first),
-            Err(error) => self.control.fail(Fatal::Disk(format!(
-                "cannot read index {} from this node's own log for peer {}: {error}",
-                reply.first, reply.peer
-            ))),
         }
     }
 }

@@ -64,7 +64,11 @@ impl<C: Clock> Batcher<C> {
             commit_index: self.applied.index,
             last_index: self.tail.index,
             flushed_index: self.flushed,
-            first_offset: if last_offset == Offset::ZERO { Offset::ZERO } else { Offset(1) },
+            first_offset: if last_offset == Offset::ZERO {
+                Offset::ZERO
+            } else {
+                self.retention.floor.offset
+            },
             last_offset,
             log_checksum_index: self.applied.index,
             log_checksum: self.applied.chain,

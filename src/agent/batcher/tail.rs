@@ -11,8 +11,8 @@ use crate::agent::control::{Control, Fatal};
 use crate::agent::rings::BatcherRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{EntryId, LogIndex, Offset};
-use crate::entry::{BatchAccumulator, Entry, EntryKind, SealContext, encode_noop};
-use crate::log::{HotTail, Pulse, StoredHardState};
+use crate::entry::{BatchAccumulator, Entry, EntryKind, LogFloor, SealContext, encode_noop};
+use crate::log::{HotTail, Pulse, SegmentMark, StoredHardState};
 use crate::metrics::Counters;
 use crate::raft::{LogOp, LogView, Raft, RaftConfig, Restored};
 use crate::stream::Producers;
@@ -38,6 +38,12 @@ pub struct BatcherStart {
     pub restored: Restored,
     /// The newest configuration in the log, and those that a truncation could bring back.
     pub configurations: Configurations,
+    /// The entry with the committed one, for checkpoints; `None` where none is known to be committed.
+    pub configuration_entry: Option<Entry>,
+    /// Where the log begins.
+    pub floor: LogFloor,
+    /// Where the segments behind the first one begin.
+    pub marks: Vec<SegmentMark>,
     /// Hard state as found, pins included.
     pub hard_state: StoredHardState,
     /// The producers' table after applying everything up to `applied_index`.
@@ -121,6 +127,7 @@ impl<C: Clock> Batcher<C> {
         assert_eq!(tail.index, last, "the suffix reaches the end of the log");
         let peers = rings.peers.drain(..).map(PeerPort::new).collect();
         rings.commit_tail.publish(start.applied_index.0, start.applied_next_offset.prev().0);
+        rings.commit_tail.publish_floor(start.floor.offset.0);
         Self {
             clock,
             now_ns: 0,
@@ -155,6 +162,8 @@ impl<C: Clock> Batcher<C> {
             unwritten: Unwritten::default(),
             disk_watch: super::disk_watch::DiskWatch::new(start.pulse),
             handover: super::transfer::Handover::default(),
+            retention: super::retention::Retention::new(start.floor, start.configuration_entry, start.marks),
+            incoming: super::install::Incoming::default(),
             reads: Vec::new(),
             next_read_token: 1,
             led_before: false,
@@ -223,6 +232,7 @@ impl<C: Clock> Batcher<C> {
                     self.append(entry);
                 }
             }
+            LogOp::Install { id, generation } => self.install(id, generation),
             LogOp::AppendNoop { id } => {
                 let entry = encode_noop(&self.seal_context(id));
                 self.append(entry);

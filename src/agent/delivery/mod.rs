@@ -18,6 +18,7 @@ use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{GroupId, LogIndex, NodeId, Offset, Term};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::net::{Net, NetStream, Readiness, Token};
+use crate::log::ReadError;
 use crate::metrics::{Counter, Counters};
 use crate::protocol::client::{
     ClientMessage, CommitAnswer, GoodbyeReason, RequestErrorCode, ServerMessage, Subscribe, SubscribeFrom,
@@ -28,6 +29,8 @@ use crate::stream::TopicFilter;
 
 use self::subscription::{Pumped, Subscription, pump};
 use self::window::Window;
+
+const BELOW_FLOOR: &str = "retention has removed what comes next for this subscription";
 
 /// Bounds of delivery.
 #[derive(Clone, Copy, Debug)]
@@ -239,6 +242,11 @@ impl<N: Net> Delivery<N> {
                 subscription.cold = None;
                 subscription.fetched = entries.into();
             }
+            Err(ReadError::Gone { .. }) => {
+                // The log's beginning has moved past it meanwhile; the next turn says so.
+                subscriber.subscriptions[place].cold = None;
+                self.again = true;
+            }
             Err(error) => {
                 tracing::error!("a subscriber's read of this node's log failed: {error}");
                 let code = SubscriptionErrorCode::ReadFailed;
@@ -389,10 +397,14 @@ impl<N: Net> Delivery<N> {
         let commit_index = self.rings.commit_tail.commit_index();
         let last_offset = Offset(self.rings.commit_tail.last_offset());
         let start_offset = match wish.from {
-            SubscribeFrom::Earliest => Offset(1),
+            SubscribeFrom::Earliest => self.floor(),
             SubscribeFrom::Latest => last_offset.next(),
             SubscribeFrom::Offset(offset) => offset.max(Offset(1)),
         };
+        if start_offset < self.floor() {
+            let first_offset = self.floor();
+            return refuse(SubscriptionErrorCode::BelowFloor { first_offset }, BELOW_FLOOR);
+        }
         self.counters.subscriptions.increment();
         subscriptions.push(Subscription::new(id, start_offset, filter, i64::from(wish.credit_bytes)));
         ServerMessage::Subscribed {
@@ -403,6 +415,28 @@ impl<N: Net> Delivery<N> {
         }
     }
 
+    /// Where the log begins.
+    fn floor(&self) -> Offset {
+        Offset(self.rings.commit_tail.floor_offset()).max(Offset(1))
+    }
+
+    /// Ends subscriptions that the log's beginning has overtaken: what they would be sent next is gone.
+    fn end_overtaken(&mut self, subscriber: &mut Subscriber<N::Stream>) {
+        let (first_offset, group) = (self.floor(), self.reception.group());
+        subscriber.subscriptions.retain(|subscription| {
+            if subscription.next_offset() >= first_offset {
+                return true;
+            }
+            let code = SubscriptionErrorCode::BelowFloor { first_offset };
+            let error = SubscriptionError { subscription: subscription.id, code, text: BELOW_FLOOR };
+            subscriber
+                .connection
+                .outbox
+                .push_with(|out| ServerMessage::SubscriptionError(error).encode(group, out));
+            false
+        });
+    }
+
     fn wake_by(&mut self, at_ns: u64) {
         self.deadline_ns = Some(self.deadline_ns.map_or(at_ns, |earlier| earlier.min(at_ns)));
     }
@@ -410,6 +444,7 @@ impl<N: Net> Delivery<N> {
     /// Queues what each subscription may have, and asks the reader for what is not in memory.
     fn feed(&mut self, slot: u32, subscriber: &mut Subscriber<N::Stream>, now_ns: u64) -> usize {
         let mut work = 0;
+        self.end_overtaken(subscriber);
         let group: GroupId = self.reception.group();
         // The index first: an offset read later is at least as new, and only bounds what is claimed as looked through.
         let commit = LogIndex(self.rings.commit_tail.commit_index());

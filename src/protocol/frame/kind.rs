@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `0x01-0x0f` | peer handshake |
 //! | `0x10-0x1f` | Raft messages |
-//! | `0x20-0x27` | mending: copies of damaged entries |
+//! | `0x20-0x21` | mending: copies of damaged entries |
+//! | `0x22-0x27` | checkpoints on their way |
 //! | `0x28-0x3f` | reserved for nodes: membership, catch-up, leases |
 //! | `0x40-0x57` | client to node |
 //! | `0x58-0x7f` | reserved for clients: transactions `0x58`, cursors `0x60`, sessions `0x68`, administration `0x70` |
@@ -24,7 +25,7 @@ macro_rules! kinds {
         pub const fn name(kind: u8) -> &'static str {
             match kind {
                 $($code => $name,)*
-                0x22..=0x3f => "reserved for nodes",
+                0x23..=0x3f => "reserved for nodes",
                 0x58..=0x7f => "reserved for clients",
                 0x98..=0xbf => "reserved for answers",
                 _ => "unknown",
@@ -65,6 +66,8 @@ kinds! {
     FETCH = 0x20, "fetch";
     /// Its answer.
     FETCHED = 0x21, "fetched";
+    /// A part of a leader's checkpoint, for a peer that retention has left behind.
+    CHECKPOINT = 0x22, "checkpoint";
 
     /// First frame of a client's connection.
     CLIENT_HELLO = 0x40, "client_hello";

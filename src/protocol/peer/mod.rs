@@ -8,10 +8,12 @@
 //! node 1 ◀── dials ── node 2: PeerHello, then every Raft message from 2 to 1    (─▶ PeerHelloReply, once)
 //! ```
 
+mod checkpoint;
 mod hello;
 mod mend;
 mod raft;
 
+pub use checkpoint::{CHECKPOINT_CHUNK_BYTES_MAX, CheckpointChunk, encode_checkpoint_header};
 pub use hello::{KnownPeer, PEER_MAGIC, PeerExpectation, PeerHello, PeerHelloReply};
 pub use mend::{CopyState, MendMessage, encode_mend_header};
 pub use raft::{APPEND_ENTRIES_MAX, APPEND_ENTRY_BYTES_MAX, encode_append_header, encode_message};
@@ -40,6 +42,15 @@ pub enum PeerFrame<'a> {
         /// An append's entries, decoded and verified: contiguous from `prev.index + 1`, terms between `prev.term`
         /// and the message's and never falling, each chained to the one before. Empty for every other message.
         entries: Vec<Entry>,
+    },
+    /// A part of a leader's checkpoint.
+    Checkpoint {
+        /// The group that it is for.
+        group: GroupId,
+        /// What it is part of.
+        chunk: CheckpointChunk,
+        /// These bytes of the image.
+        bytes: &'a [u8],
     },
     /// About damaged entries.
     Mend {
@@ -101,6 +112,7 @@ pub fn decode_peer_frame(frame: Frame<'_>) -> Result<PeerFrame<'_>, PeerError> {
     match frame.header.kind {
         kind::APPEND => return raft::decode_append(&frame),
         kind::FETCHED => return mend::decode_fetched(&frame),
+        kind::CHECKPOINT => return checkpoint::decode_checkpoint(&frame),
         _ => {}
     }
     let group = frame.header.group;

@@ -2,8 +2,9 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
 use super::{
-    APPEND_ENTRIES_MAX, CopyState, KnownPeer, MendMessage, PeerError, PeerExpectation, PeerFrame, PeerHello,
-    PeerHelloReply, decode_peer_frame, encode_append_header, encode_mend_header, encode_message,
+    APPEND_ENTRIES_MAX, CHECKPOINT_CHUNK_BYTES_MAX, CheckpointChunk, CopyState, KnownPeer, MendMessage,
+    PeerError, PeerExpectation, PeerFrame, PeerHello, PeerHelloReply, decode_peer_frame,
+    encode_append_header, encode_checkpoint_header, encode_mend_header, encode_message,
 };
 use crate::base::bytes::ByteWriter;
 use crate::base::ids::{
@@ -121,6 +122,10 @@ fn encode_again(read: &PeerFrame<'_>, out: &mut Vec<u8>) {
         PeerFrame::Hello(hello) => hello.encode(out),
         PeerFrame::HelloReply(reply) => reply.encode(GroupId(0), out),
         PeerFrame::Raft { group, message, .. } => encode_message(*group, message, out),
+        PeerFrame::Checkpoint { group, chunk, bytes } => {
+            encode_checkpoint_header(*group, chunk, bytes.len(), out);
+            out.put(bytes);
+        }
         PeerFrame::Mend { group, message, entries } => {
             let tail = tail_of(entries);
             encode_mend_header(*group, message, (entries.len(), tail.len()), out);
@@ -141,6 +146,31 @@ fn fetched(state: CopyState, entry_count: usize, tail: &[u8]) -> Vec<u8> {
     );
     bytes.put(tail);
     bytes
+}
+
+#[test]
+fn parts_of_a_checkpoint_round_trip_and_lie_within_it() {
+    let id = EntryId::new(Term(3), LogIndex(7));
+    let chunk = CheckpointChunk { term: Term(4), id, total_bytes: 100, position: 60 };
+    let mut bytes = Vec::new();
+    encode_checkpoint_header(GroupId(2), &chunk, 40, &mut bytes);
+    bytes.put(&[9; 40]);
+    let read = decode(&bytes).unwrap();
+    assert_eq!(read, PeerFrame::Checkpoint { group: GroupId(2), chunk, bytes: &[9; 40] });
+    let fixed = |term: u64, entry_term: u64, index: u64, total: u64, position: u64| -> Vec<u8> {
+        [term, entry_term, index, total, position].iter().flat_map(|value| value.to_le_bytes()).collect()
+    };
+    for (fixed, tail) in [
+        (fixed(4, 3, 7, 100, 61), 40),
+        (fixed(4, 3, 7, 100, 60), 0),
+        (fixed(4, 3, 0, 100, 60), 40),
+        (fixed(2, 3, 7, 100, 60), 40),
+        (fixed(0, 0, 7, 100, 60), 40),
+        (fixed(4, 3, 7, u64::MAX, 60), 40),
+        (fixed(4, 3, 7, 1 << 30, 0), CHECKPOINT_CHUNK_BYTES_MAX + 1),
+    ] {
+        assert!(decode(&raw_frame(kind::CHECKPOINT, &fixed, &vec![0; tail])).is_err(), "{fixed:?}");
+    }
 }
 
 #[test]

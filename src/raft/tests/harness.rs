@@ -455,6 +455,7 @@ impl Cluster {
                 node.log.extend(&slots);
                 node.writes.push_back(DiskOp::Append(slots));
             }
+            LogOp::Install { .. } => unreachable!("nothing is trimmed here"),
             LogOp::AppendNoop { id } => {
                 assert_eq!(node.log.len() as u64 + 1, id.index.get());
                 self.next_payload += 1;

@@ -1,6 +1,7 @@
 //! Tests of the core. Those named `pitfall_<n>_…` prove one line of the list of defects that other Raft logs shipped;
 //! those named `paper_…` a sentence of the Raft paper.
 
+mod checkpoints;
 mod claims;
 mod cluster;
 mod elections;

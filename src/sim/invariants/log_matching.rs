@@ -23,7 +23,8 @@ pub(super) struct LogMatching {
 /// The last index at which both have the same entry.
 fn last_common(a: &TermRuns, b: &TermRuns) -> LogIndex {
     let mut index = a.last_id().index.min(b.last_id().index);
-    while index > LogIndex::ZERO && a.term_at(index) != b.term_at(index) {
+    let begins = a.base().index.max(b.base().index);
+    while index > begins && a.term_at(index) != b.term_at(index) {
         index = index.prev();
     }
     index
@@ -38,7 +39,13 @@ impl LogMatching {
         let pair = (node.min(other), node.max(other));
         let known = self.agreed.get(&pair).copied().unwrap_or_default();
         let still_known = a.contains(known) && b.contains(known) && known.index <= common;
-        let mut index = if still_known { known.index.next() } else { LogIndex(1) };
+        // What retention has removed cannot be compared any more.
+        let begins = a.base().index.max(b.base().index).max(LogIndex(1));
+        let mut index = if still_known { known.index.next().max(begins) } else { begins };
+        // Where they differ as far back as both reach, nothing can be said.
+        if common < begins || a.term_at(common) != b.term_at(common) {
+            return Ok(());
+        }
         while index <= common {
             if a.term_at(index) != b.term_at(index) {
                 return Err(format!(
@@ -94,6 +101,9 @@ impl Invariant for LogMatching {
         };
         // Within a term what was verified stays; a node that went on to a newer one may have cut it since.
         if *now_in != term || appended == LogIndex::ZERO {
+            return Ok(());
+        }
+        if appended < mine.base().index || appended < leader.base().index {
             return Ok(());
         }
         let (here, there) = (mine.term_at(appended), leader.term_at(appended));

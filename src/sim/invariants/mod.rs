@@ -14,7 +14,7 @@ mod votes;
 
 use super::report::Violation;
 use super::workload::{Ack, Delivered, Fact};
-use crate::base::ids::{LogIndex, NodeId};
+use crate::base::ids::{LogIndex, NodeId, Offset};
 use crate::entry::Entry;
 use crate::protocol::peer::{PeerFrame, decode_peer_frame};
 use crate::raft::{Message, Raft};
@@ -52,7 +52,7 @@ pub struct Answer<'a> {
 
 /// The logs at the very end, after an orderly stop and a recovery.
 pub struct End {
-    /// Every node's log, from the first entry on.
+    /// Every node's log, from the first entry on, also where retention has removed it.
     pub logs: Vec<(NodeId, Vec<Entry>)>,
 }
 
@@ -86,6 +86,11 @@ trait Invariant {
 
     /// A subscriber got an event.
     fn delivered(&mut self, _event: &Delivered) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// A subscriber was told that the log begins behind what it asked for.
+    fn overtaken(&mut self, _asked: Offset, _first: Offset) -> Result<(), String> {
         Ok(())
     }
 
@@ -174,6 +179,7 @@ impl Book {
         self.each(|invariant| match fact {
             Fact::Acknowledged(ack) => invariant.acknowledged(ack),
             Fact::Delivered(event) => invariant.delivered(event),
+            Fact::Overtaken { asked, first } => invariant.overtaken(*asked, *first),
         })
     }
 

@@ -20,6 +20,13 @@ pub enum Fact {
     Acknowledged(Ack),
     /// An event came to a subscriber.
     Delivered(Delivered),
+    /// The log begins behind what a subscriber wants next.
+    Overtaken {
+        /// What it wanted.
+        asked: Offset,
+        /// The first offset there is, as the node says.
+        first: Offset,
+    },
 }
 
 /// One acknowledged event.

@@ -8,7 +8,8 @@ use crate::base::ids::{NodeId, Offset};
 use crate::base::prng::Prng;
 use crate::entry::EntryView;
 use crate::protocol::client::{
-    ClientHelloReply, ClientMessage, Purpose, ServerMessage, Subscribe, SubscribeFrom,
+    ClientHelloReply, ClientMessage, Purpose, ServerMessage, Subscribe, SubscribeFrom, SubscriptionError,
+    SubscriptionErrorCode,
 };
 use crate::sim::net::SimNet;
 use crate::sim::node::client_address;
@@ -138,7 +139,24 @@ impl Subscriber {
             ServerMessage::HelloReply(ClientHelloReply::Accept(_)) => Step::Subscribe,
             ServerMessage::HelloReply(ClientHelloReply::Refuse { .. })
             | ServerMessage::Goodbye { .. }
-            | ServerMessage::SubscriptionError(_) => Step::Leave,
+            | ServerMessage::SubscriptionError(SubscriptionError {
+                code:
+                    SubscriptionErrorCode::BadFilter
+                    | SubscriptionErrorCode::DuplicateSubscription
+                    | SubscriptionErrorCode::UnknownSubscription
+                    | SubscriptionErrorCode::TooManySubscriptions
+                    | SubscriptionErrorCode::ReadFailed
+                    | SubscriptionErrorCode::Draining,
+                ..
+            }) => Step::Leave,
+            ServerMessage::SubscriptionError(SubscriptionError {
+                code: SubscriptionErrorCode::BelowFloor { first_offset },
+                ..
+            }) => {
+                facts.push(Fact::Overtaken { asked: self.next_offset, first: *first_offset });
+                self.next_offset = *first_offset;
+                Step::Leave
+            }
             ServerMessage::Subscribed { start_offset, .. } if *start_offset != self.next_offset => {
                 Step::Wrong(format!("asked for {}, subscribed from {start_offset}", self.next_offset))
             }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 use tercet::base::ids::{LogIndex, Offset};
-use tercet::entry::{Configuration, EntryKind, EntryView, EventView, EventsView, ProducerRef};
+use tercet::entry::{Configuration, EntryKind, EntryView, EventView, EventsView, LogFloor, ProducerRef};
 
 use crate::status::checksum_text;
 
@@ -54,6 +54,7 @@ fn kind_text(kind: EntryKind) -> &'static str {
         EntryKind::Events => "events",
         EntryKind::Configuration => "configuration",
         EntryKind::OpenProducer => "open_producer",
+        EntryKind::Trim => "trim",
     }
 }
 
@@ -82,6 +83,11 @@ fn to_json(entry: &EntryView<'_>, commit_hint: LogIndex) -> Value {
             ("configuration", entry.configuration().map(|configuration| configuration_json(&configuration)))
         }
         EntryKind::OpenProducer => ("producer", entry.open_producer().map(|open| json!(open.name))),
+        EntryKind::Trim => {
+            let json =
+                |floor: LogFloor| json!({ "first_index": floor.index.0, "first_offset": floor.offset.0 });
+            ("trim", entry.trim().map(json))
+        }
     };
     match contents {
         Ok(contents) => object.insert(key.to_owned(), contents),
@@ -167,6 +173,9 @@ fn write_text(out: &mut impl Write, entry: &EntryView<'_>) -> io::Result<()> {
             )
         }),
         EntryKind::OpenProducer => entry.open_producer().map(|open| format!("'{}'", open.name)),
+        EntryKind::Trim => {
+            entry.trim().map(|floor| format!("the log begins at {}, offset {}", floor.index, floor.offset))
+        }
     };
     let contents = contents.unwrap_or_else(|error| format!("contents damaged: {error}"));
     let chain = checksum_text(entry.chain());

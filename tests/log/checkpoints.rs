@@ -1,0 +1,292 @@
+//! Checkpoints, trimmed logs and files that are used again.
+
+use std::path::PathBuf;
+
+use tercet::base::ids::{GroupId, LogIndex, Term};
+use tercet::entry::{Entry, LogFloor};
+use tercet::log::layout::{ENTRIES_POSITION, HeaderFound, SegmentHeader};
+use tercet::log::{
+    Checkpoint, CheckpointOrder, Disk, LogError, LogOptions, LogStore, Mender, lost_runs, verify,
+};
+use tercet::raft::TermRuns;
+use tercet::sim::disk::{Fault, SimDisk};
+
+use crate::fixture::{
+    dir, entry_after, first_entry, format_here, identity, open, options, reader_of, run_after, segment_path,
+};
+
+/// Four entries of `run_after(.., 600)` fit a segment.
+const SEGMENT_BYTES: u64 = ENTRIES_POSITION + (8 << 10);
+
+fn small() -> LogOptions {
+    options(SEGMENT_BYTES)
+}
+
+fn checkpoint_path(parity: u64) -> PathBuf {
+    dir().join("group-0").join(format!("checkpoint-{parity}"))
+}
+
+/// A checkpoint at the end of `log` whose log begins at `begins`.
+fn order_at(log: &[Entry], begins: u64) -> CheckpointOrder {
+    let last = log.last().unwrap();
+    let checkpoint = Checkpoint {
+        cluster_id: identity().cluster_id,
+        group: GroupId(0),
+        id: last.id(),
+        chain: last.chain(),
+        next_offset: last.header().next_offset(),
+        log_time_ns: last.header().log_time_ns,
+        configuration: first_entry(),
+        producers: vec![7; 100],
+    };
+    let offset = log.get(begins as usize - 1).map_or(last.header().next_offset(), |e| e.header().base_offset);
+    let terms: Vec<Term> = log.iter().map(|entry| entry.header().term).collect();
+    CheckpointOrder {
+        image: checkpoint.encode().into(),
+        id: last.id(),
+        floor: LogFloor { index: LogIndex(begins), offset },
+        runs: TermRuns::from_terms(&terms),
+    }
+}
+
+fn write<D: Disk>(store: &mut LogStore<D>, order: CheckpointOrder) {
+    store.order_checkpoint(order);
+    while store.has_checkpoint_work() {
+        store.checkpoint_step().unwrap();
+    }
+}
+
+/// A log of 40 entries in segments of a few, trimmed to `begins` by two checkpoints, stopped in good order.
+fn trimmed(disk: &SimDisk, begins: u64) -> Vec<Entry> {
+    format_here(disk, dir(), &small());
+    let mut log = vec![first_entry()];
+    log.extend(run_after(&log[0], 1, 39, 600));
+    let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
+    log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
+    store.flush().unwrap();
+    write(&mut store, order_at(&log[..30], begins));
+    write(&mut store, order_at(&log[..35], begins));
+    store.catalog_changes().for_each(drop);
+    store.idle(1).unwrap();
+    store.close().unwrap();
+    log
+}
+
+fn names(disk: &SimDisk, prefix: &str) -> Vec<String> {
+    let names = disk.files().into_iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
+#[test]
+fn pitfall_37_a_checkpoint_is_there_whole_or_not_at_all_whatever_step_is_cut_short() {
+    let mut outcomes = [0; 2];
+    for nth in 1..40 {
+        for restart in [false, true] {
+            let disk = SimDisk::new(nth);
+            format_here(&disk, dir(), &small());
+            let mut log = vec![first_entry()];
+            log.extend(run_after(&log[0], 1, 39, 600));
+            let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
+            log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
+            store.flush().unwrap();
+            write(&mut store, order_at(&log[..20], 10));
+            disk.plan(nth, Fault::Crash);
+            store.order_checkpoint(order_at(&log[..35], 25));
+            while store.has_checkpoint_work() && store.checkpoint_step().is_ok() {}
+            drop(store);
+            disk.heal();
+            if restart {
+                disk.restart()
+            } else {
+                disk.kill()
+            }
+            let (_, recovered, seen) = open(disk.clone(), dir(), small()).unwrap();
+            let begins = recovered.floor.index.0;
+            assert!([10, 25].contains(&begins), "step {nth}: {begins}");
+            outcomes[usize::from(begins == 25)] += 1;
+            assert_eq!(recovered.report.checkpoint.unwrap().index.0, if begins == 10 { 20 } else { 35 });
+            assert_eq!(recovered.last, log[39].id());
+            assert_eq!(seen.last(), log.last());
+            assert!(seen[0].index().0 <= begins);
+        }
+    }
+    assert!(outcomes[0] > 0 && outcomes[1] > 0, "{outcomes:?}");
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_a_longer_replay_and_two_are_named() {
+    let disk = SimDisk::new(1);
+    let log = trimmed(&disk, 20);
+    let (newest, older) = (checkpoint_path(0), checkpoint_path(1));
+    disk.flip_bit(&newest, 300, 1);
+    let (store, recovered, seen) = open(disk.clone(), dir(), small()).unwrap();
+    assert_eq!(recovered.report.checkpoint, Some(log[29].id()), "the older one serves");
+    assert_eq!(recovered.report.damaged_checkpoints, [newest.clone()]);
+    assert_eq!((seen.last(), recovered.floor.index), (log.last(), LogIndex(20)));
+    drop(store);
+    disk.flip_bit(&older, 20, 1);
+    let before: Vec<_> = disk.files().iter().map(|file| disk.bytes(file)).collect();
+    match open(disk.clone(), dir(), small()).map(|_| ()).unwrap_err() {
+        LogError::Corrupt(corruption) => {
+            assert!([newest, older].contains(&corruption.file));
+            assert_eq!(corruption.last, Some(seen[0].index().prev()));
+        }
+        other => panic!("{other}"),
+    }
+    assert_eq!(before, disk.files().iter().map(|file| disk.bytes(file)).collect::<Vec<_>>(), "untouched");
+}
+
+#[test]
+fn damaged_checkpoints_of_a_log_that_was_never_trimmed_cost_nothing_but_time() {
+    let disk = SimDisk::new(1);
+    let log = trimmed(&disk, 1);
+    [0, 1].into_iter().for_each(|parity| disk.flip_bit(&checkpoint_path(parity), 30, 1));
+    let (_, recovered, seen) = open(disk.clone(), dir(), small()).unwrap();
+    assert_eq!((recovered.report.checkpoint, seen), (None, log));
+}
+
+#[test]
+fn pitfall_62_a_segment_that_the_checkpoint_counts_on_is_missed() {
+    let disk = SimDisk::new(1);
+    trimmed(&disk, 20);
+    let first = names(&disk, "seg-").into_iter().min().unwrap();
+    disk.vanish(&dir().join("group-0").join(first));
+    let error = open(disk.clone(), dir(), small()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, LogError::MissingSegment { .. }), "{error}");
+}
+
+#[test]
+fn a_trimmed_log_is_verified_and_mended_like_any_other() {
+    let disk = SimDisk::new(1);
+    let log = trimmed(&disk, 20);
+    let mut seen = Vec::new();
+    let report = verify(&disk, dir(), &small(), &mut |entry, _| seen.push(entry.header().index)).unwrap();
+    assert_eq!(report.last, log[39].id());
+    assert_eq!(seen.last(), Some(&LogIndex(40)));
+    let (first, second) = (&report.segments[0], &report.segments[1]);
+    // The head with which the log begins, and a body in the segment behind it.
+    disk.flip_bit(&first.file, 50, 1);
+    disk.flip_bit(&second.file, ENTRIES_POSITION + 300, 1);
+    let mut mender = Mender::open(disk.clone(), dir(), small()).unwrap();
+    assert_eq!(mender.rebuilt(), [first.file.clone()]);
+    let run = mender.runs()[0].clone();
+    assert_eq!((run.first, run.last), (second.base_index, second.base_index));
+    mender.mend(&[vec![log[run.first.0 as usize - 1].clone()]]).unwrap();
+    drop(mender);
+    assert_eq!(lost_runs(&disk, dir(), &small()).unwrap(), []);
+    assert_eq!(open(disk.clone(), dir(), small()).unwrap().2.last(), log.last());
+}
+
+/// A log that goes on in files that held trimmed segments; not closed.
+fn recycled(disk: &SimDisk) -> (LogStore<SimDisk>, Vec<Entry>) {
+    let mut log = trimmed(disk, 28);
+    let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
+    assert!(!names(disk, "free-").is_empty());
+    store.catalog_changes().for_each(drop);
+    let seqs = names(disk, "seg-").len();
+    loop {
+        let entry = entry_after(log.last().unwrap(), 2, 1, 500);
+        store.append(entry.clone()).unwrap();
+        log.push(entry);
+        store.flush().unwrap();
+        let newest = names(disk, "seg-").into_iter().max().unwrap();
+        let head = disk.bytes(&dir().join("group-0").join(&newest));
+        let HeaderFound::Good(header) = SegmentHeader::decode(&head) else { panic!("{newest}") };
+        if header.recycled && log.last().unwrap().index() > header.base_index {
+            return (store, log);
+        }
+        assert!(names(disk, "seg-").len() < seqs + 8, "no file was used again");
+    }
+}
+
+#[test]
+fn pitfall_59_what_a_recycled_file_held_before_never_comes_back() {
+    for restart in [false, true] {
+        let disk = SimDisk::new(3);
+        let (mut store, mut log) = recycled(&disk);
+        // Torn in the middle: nothing but leftovers lie behind what was flushed.
+        drop(store);
+        if restart {
+            disk.restart()
+        } else {
+            disk.kill()
+        }
+        let (next, recovered, seen) = open(disk.clone(), dir(), small()).unwrap();
+        assert_eq!((recovered.last, recovered.claimed_tail), (log.last().unwrap().id(), None));
+        assert!(recovered.report.cut.is_none(), "leftovers are no torn tail");
+        assert_eq!(seen.last(), log.last());
+        store = next;
+        // It goes on in place, and is still right after the next start.
+        for _ in 0..3 {
+            let entry = entry_after(log.last().unwrap(), 2, 1, 300);
+            store.append(entry.clone()).unwrap();
+            log.push(entry);
+        }
+        store.flush().unwrap();
+        let mut reader = reader_of(&mut store);
+        assert_eq!(reader.read_from_index(log.last().unwrap().index(), LogIndex(999), 1).unwrap().len(), 1);
+        store.close().unwrap();
+        drop(store);
+        assert_eq!(open(disk.clone(), dir(), small()).unwrap().2.last(), log.last());
+    }
+}
+
+#[test]
+fn pitfall_60_a_torn_entry_in_a_recycled_file_is_claimed_all_the_same() {
+    let disk = SimDisk::new(4);
+    let (mut store, log) = recycled(&disk);
+    let torn = entry_after(log.last().unwrap(), 2, 1, 400);
+    store.append(torn.clone()).unwrap();
+    store.write_staged().unwrap();
+    drop(store);
+    disk.kill();
+    // Its header reached the disk, its body did not.
+    let newest = names(&disk, "seg-").into_iter().max().unwrap();
+    let path = dir().join("group-0").join(newest);
+    let at = disk.bytes(&path).windows(torn.len_bytes()).rposition(|bytes| bytes == torn.bytes()).unwrap();
+    disk.flip_bit(&path, at as u64 + 200, 2);
+    let (_, recovered, _) = open(disk.clone(), dir(), small()).unwrap();
+    assert_eq!(recovered.last, log.last().unwrap().id());
+    assert_eq!(recovered.claimed_tail, Some(torn.id()));
+    assert!(recovered.report.cut.is_some());
+}
+
+#[test]
+fn a_file_that_somebody_reads_is_not_used_again() {
+    let disk = SimDisk::new(1);
+    format_here(&disk, dir(), &small());
+    let mut log = vec![first_entry()];
+    log.extend(run_after(&log[0], 1, 39, 600));
+    let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
+    log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
+    store.flush().unwrap();
+    let mut reader = reader_of(&mut store);
+    write(&mut store, order_at(&log[..30], 28));
+    write(&mut store, order_at(&log[..35], 28));
+    assert_eq!(store.idle(1).unwrap().unlinked, 0, "the reader has not heard of it");
+    assert_eq!(reader.read_from_index(LogIndex(1), LogIndex(4), 1 << 20).unwrap(), log[..4]);
+    crate::fixture::feed(&mut store, &mut reader);
+    assert!(store.idle(2).unwrap().unlinked > 0);
+    assert!(reader.read_from_index(LogIndex(1), LogIndex(4), 1 << 20).is_err());
+    assert!(!disk.files().contains(&segment_path(1)));
+}
+
+#[test]
+fn a_full_disk_gives_up_what_is_kept_ready_for_the_checkpoint_that_makes_room() {
+    let disk = SimDisk::new(1);
+    format_here(&disk, dir(), &small());
+    let mut log = vec![first_entry()];
+    log.extend(run_after(&log[0], 1, 39, 600));
+    let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
+    log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
+    store.flush().unwrap();
+    while store.prepare_slice().unwrap() {}
+    assert_eq!(names(&disk, "spare").len(), 1);
+    let used: u64 = disk.files().iter().map(|file| disk.bytes(file).len() as u64).sum();
+    disk.set_capacity(used);
+    write(&mut store, order_at(&log[..30], 28));
+    write(&mut store, order_at(&log[..35], 28));
+    store.catalog_changes().for_each(drop);
+    store.idle(1).unwrap();
+    assert!(!disk.files().contains(&segment_path(1)), "there is room again");
+}
