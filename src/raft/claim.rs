@@ -16,6 +16,16 @@
 //!    the claim is gone. An answer counts only from a term above the claim's: its sender will never again help the
 //!    leader to whom this node acknowledged the entry, so what it lacks now stays uncommitted.
 //!
+//! A claim may be **unknown** ([`unknown_claim`]): in a `memory` cluster the machine went down without a clean stop, and
+//! with its page cache went entries of which nothing is left, not even a header. It is a claim beyond every entry of the
+//! terms in which this node may have acknowledged something, so only a candidate that has an entry of a later term gets
+//! its vote, and others that are in the same doubt settle nothing, since they answer with theirs: where a quorum is in
+//! doubt, nobody leads until an operator says so. Above all a leader settles it: asked by this node, it answers how far
+//! its own log reaches, and that is the claim from then on. No entry that this node acknowledged before is missing in
+//! it: one of an earlier term that was committed is in the log of every leader elected without nodes in doubt, and one
+//! of this leader's own term was in its log before it came here. The answer is to a question of this life of the node,
+//! or was sent before anything that this node acknowledged later: streams are in order and end with a life.
+//!
 //! The query carries such a term. As with pre-vote, a node that hears from a leader does not take it up, so asking
 //! deposes nobody; that leader will settle the claim by itself.
 
@@ -23,7 +33,7 @@ use super::hard_state::HardState;
 use super::message::Message;
 use super::node::Raft;
 use super::quorum::blocking_others;
-use crate::base::ids::{EntryId, LogIndex, NodeId, Term};
+use crate::base::ids::{COUNTER_MAX, EntryId, LogIndex, NodeId, Term};
 
 /// How far the other voters reach, as far as they have answered in a binding term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -31,10 +41,30 @@ pub(super) struct ClaimReplies {
     reach: Vec<(NodeId, EntryId)>,
 }
 
+/// The claim of a node that does not know what it has lost, in terms up to this one.
+#[must_use]
+pub const fn unknown_claim(term: Term) -> EntryId {
+    EntryId { term, index: LogIndex(COUNTER_MAX) }
+}
+
+/// Whether it is one of those.
+#[must_use]
+pub const fn is_unknown_claim(claimed: EntryId) -> bool {
+    claimed.index.0 == COUNTER_MAX
+}
+
 impl Raft {
     pub(super) fn ask_about_claim(&mut self, claimed: EntryId) {
         let term = self.term().max(claimed.term.next());
         self.send_voters(&Message::ClaimQuery { term, claimed });
+    }
+
+    /// A leader is there: it knows how far a node in doubt must come.
+    pub(super) fn ask_leader_about_doubt(&mut self, leader: NodeId) {
+        if let Some(claimed) = self.claimed_tail().filter(|claimed| is_unknown_claim(*claimed)) {
+            let term = self.term().max(claimed.term.next());
+            self.send(leader, Message::ClaimQuery { term, claimed });
+        }
     }
 
     /// How far this node answers for.
@@ -48,7 +78,8 @@ impl Raft {
         }
         let reach = self.reach();
         let has_it = reach >= claimed;
-        if !has_it && self.term() <= claimed.term {
+        let leader_settles = self.leading.is_some() && is_unknown_claim(claimed);
+        if !has_it && self.term() <= claimed.term && !leader_settles {
             if self.leading.is_some() || !self.leader_quiet {
                 return;
             }
@@ -62,6 +93,12 @@ impl Raft {
             self.adopt_term(term);
         }
         let Some(claimed) = self.claimed_tail() else { return };
+        if is_unknown_claim(claimed) && self.leader == Some(from) && term == self.term() {
+            self.claim_replies = ClaimReplies::default();
+            self.put_claim(Some(reach));
+            self.settle_claim_by_log(self.stable.min(self.verified.up_to));
+            return;
+        }
         if term <= claimed.term || !self.membership.is_voter(from) {
             return;
         }
