@@ -2,6 +2,7 @@
 
 use super::{append, drain, i, id, members, n, restored, t};
 use crate::base::ids::EntryId;
+use crate::raft::claim::unknown_claim;
 use crate::raft::{HardState, Message, Raft, Role, TimerKind};
 
 /// A node of `voters` in term 2 whose log holds entries 1 to 3 (term 1) and whose disk once held more.
@@ -198,4 +199,101 @@ fn even_clusters_need_fewer_answers() {
     assert!(raft.claimed_tail().is_some());
     raft.step(n(4), reply(3, id(1, 3), false));
     assert_eq!(raft.claimed_tail(), None);
+}
+
+// A `memory` cluster after an unclean reboot (rule 6): nobody knows how far the claim reached.
+
+/// A node of `voters` in term 2 whose log holds entries 1 to 3 (term 1), and that lost what else its page cache held.
+fn in_doubt(voters: u16) -> Raft {
+    claimant(voters, unknown_claim(t(2)))
+}
+
+#[test]
+fn pitfall_60_a_node_in_doubt_helps_nobody_who_may_lack_what_it_lost() {
+    let mut raft = in_doubt(3);
+    assert!(!votes_for(&mut raft, 3, id(1, 3)), "as far as what is left of its log");
+    assert!(
+        !votes_for(&mut raft, 4, id(2, 900)),
+        "however long, in a term in which it may have acknowledged more"
+    );
+    raft.timer_fired(TimerKind::Election);
+    assert_eq!(raft.role(), Role::Follower, "nor does it campaign");
+    assert!(votes_for(&mut raft, 5, id(3, 4)), "whose leader was elected without nodes in doubt");
+    assert!(raft.claimed_tail().is_some(), "a vote settles nothing");
+}
+
+#[test]
+fn pitfall_60_a_node_in_doubt_takes_part_again_once_it_is_where_its_leader_was_when_asked() {
+    let mut raft = in_doubt(3);
+    // The leader whose entries it had acknowledged still leads: the same term.
+    raft.step(n(2), Message::Heartbeat { term: t(2), commit: i(4), round: 1 });
+    let query = Message::ClaimQuery { term: t(3), claimed: unknown_claim(t(2)) };
+    assert!(drain(&mut raft).messages.contains(&(n(2), query)));
+    // All that is committed is here, but not all that it may have acknowledged.
+    raft.step(n(2), append(2, id(1, 3), &[2], 4));
+    raft.log_stable(0, i(4));
+    drain(&mut raft);
+    raft.step(n(2), reply(2, id(2, 6), false));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 6)));
+    raft.step(n(2), append(2, id(2, 4), &[2], 4));
+    raft.log_stable(0, i(5));
+    drain(&mut raft);
+    assert!(!votes_for(&mut raft, 3, id(2, 5)), "short of it");
+    let mut raft = in_doubt(3);
+    raft.step(n(2), append(2, id(1, 3), &[2, 2, 2], 4));
+    raft.log_stable(0, i(6));
+    raft.step(n(2), reply(2, id(2, 6), false));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), None, "it was there already");
+    raft.timer_fired(TimerKind::Election);
+    assert_eq!(raft.role(), Role::PreCandidate);
+}
+
+#[test]
+fn only_the_leader_of_this_term_settles_an_unknown_claim_alone() {
+    let mut raft = in_doubt(3);
+    raft.step(n(2), Message::Heartbeat { term: t(2), commit: i(0), round: 1 });
+    raft.step(n(3), reply(2, id(1, 3), false));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(unknown_claim(t(2))), "another follower");
+    let mut raft = in_doubt(3);
+    raft.step(n(2), reply(2, id(2, 6), false));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(unknown_claim(t(2))), "one that this node does not know to lead");
+}
+
+#[test]
+fn nodes_in_doubt_settle_nothing_among_themselves_and_whole_ones_do() {
+    let mut raft = in_doubt(3);
+    raft.step(n(2), reply(3, unknown_claim(t(2)), true));
+    raft.step(n(3), reply(3, id(2, 5), false));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(unknown_claim(t(2))), "a quorum rebooted: an operator must say so");
+    raft.step(n(2), reply(3, id(1, 3), false));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "both others are whole: the furthest of them");
+    // This is how the other one answers.
+    let mut other = in_doubt(3);
+    other.timer_fired(TimerKind::LeaderQuiet);
+    other.step(n(2), Message::ClaimQuery { term: t(3), claimed: unknown_claim(t(2)) });
+    let said = drain(&mut other).messages;
+    assert!(said.contains(&(n(2), reply(2, unknown_claim(t(2)), true))), "{said:?}");
+}
+
+#[test]
+fn a_leader_tells_a_node_in_doubt_how_far_it_is_and_goes_on_leading() {
+    let mut leader = restored(1, members(3, &[]), &[1], HardState { term: t(1), ..HardState::default() });
+    super::elect(&mut leader);
+    leader.step(n(2), Message::ClaimQuery { term: t(3), claimed: unknown_claim(t(2)) });
+    assert_eq!((leader.role(), leader.term()), (Role::Leader, t(2)));
+    assert!(drain(&mut leader).messages.contains(&(n(2), reply(2, id(2, 2), false))));
+}
+
+#[test]
+fn a_single_voter_in_doubt_waits_for_an_operator() {
+    let mut alone = in_doubt(1);
+    alone.timer_fired(TimerKind::Election);
+    drain(&mut alone);
+    assert_eq!((alone.role(), alone.claimed_tail()), (Role::Follower, Some(unknown_claim(t(2)))));
 }
