@@ -87,7 +87,12 @@ impl LossyDisk {
     fn mount(&mut self) -> LabResult<()> {
         run(
             "mount",
-            [OsStr::new("-o"), "loop".as_ref(), self.image.as_os_str(), self.mount_point.as_os_str()],
+            [
+                OsStr::new("-o"),
+                "loop,errors=remount-ro".as_ref(),
+                self.image.as_os_str(),
+                self.mount_point.as_os_str(),
+            ],
         )?;
         self.is_mounted = true;
         Ok(())
@@ -105,6 +110,29 @@ impl LossyDisk {
     /// As the system says.
     pub fn switch(&self) -> LabResult<Switch> {
         Ok(Switch(File::open(&self.mount_point)?))
+    }
+
+    /// What ext4 does when it finds its own structures broken: from here on the file system is read-only, whatever is
+    /// open on it. (`mount -o remount,ro` is refused while files are open for writing.) False where this kernel has no
+    /// means to bring that about.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn break_to_read_only(&self) -> LabResult<bool> {
+        let table = fs::read_to_string("/proc/thread-self/mounts")?;
+        let point = self.mount_point.display().to_string();
+        let device = table.lines().find_map(|line| {
+            let mut words = line.split(' ');
+            let device = words.next()?;
+            (words.next()? == point).then(|| device.rsplit('/').next().unwrap_or(device).to_owned())
+        });
+        let device = device.ok_or_else(|| LabError::Failed(format!("{point} is not mounted")))?;
+        let trigger = PathBuf::from(format!("/sys/fs/ext4/{device}/trigger_fs_error"));
+        if !trigger.exists() {
+            return Ok(false);
+        }
+        fs::write(trigger, "a test breaks this file system")?;
+        Ok(true)
     }
 
     /// Power is back: unmounts and mounts again, which replays the journal. All processes on it must have ended.

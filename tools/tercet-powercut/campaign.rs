@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use serde_json::{Value, json};
 use tercet::base::ids::Offset;
 use tercet::base::prng::Prng;
 use tercet::client::{ClientError, From, NodeStatus};
@@ -64,6 +63,8 @@ pub struct Wish {
     pub threads: ThreadingMode,
     /// Size of each node's file system.
     pub disk_bytes: u64,
+    /// Enough once an event was lost, where that is no violation.
+    pub until_loss: bool,
     /// A planted bug, by the name of its file (feature `faults`).
     pub plant: Option<&'static str>,
 }
@@ -105,27 +106,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// One JSON object.
-    #[must_use]
-    pub fn to_json(&self, wish: &Wish) -> Value {
-        json!({
-            "target": match wish.target { Target::All => "all", Target::Leader => "leader" },
-            "durability": wish.durability.as_str(),
-            "seed": wish.seed,
-            "rounds": self.rounds,
-            "clusters": self.clusters,
-            "acknowledged": self.acknowledged,
-            "resent": self.resent,
-            "lost": self.lost,
-            "rounds_with_loss": self.rounds_with_loss,
-            "torn_tails": self.torn_tails,
-            "rounds_without_third": self.rounds_without_third,
-            "verify_exit_codes": self.verify_exit_codes,
-            "violations": self.violations,
-        })
-    }
-
-    /// The same in words.
+    /// What came of it, in words.
     #[must_use]
     pub fn to_text(&self, wish: &Wish) -> String {
         let mut text = format!(
@@ -186,7 +167,8 @@ impl<'a> Campaign<'a> {
     }
 
     fn goes_on(&self) -> bool {
-        self.report.rounds < self.wish.rounds && self.report.violations.is_empty()
+        let enough = self.wish.until_loss && self.report.lost > 0;
+        self.report.rounds < self.wish.rounds && self.report.violations.is_empty() && !enough
     }
 
     fn run_cluster(&mut self) -> LabResult<()> {

@@ -18,10 +18,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use serde_json::{Value, json};
 use tercet::config::ThreadingMode;
 use tercet::entry::Durability;
 
-use self::campaign::{Campaign, Target, Wish};
+use self::campaign::{Campaign, Report, Target, Wish};
 use self::lab::cluster::find_tercet;
 use self::lab::error::{LabError, LabResult};
 use self::lab::interrupt::Interrupt;
@@ -91,6 +92,7 @@ impl Args {
             seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32),
             threads: ThreadingMode::Auto,
             disk_bytes: 1 << 30,
+            until_loss: false,
             plant: self.plant.map(|bug| match bug {
                 PlantArgument::AckBeforeFlush => "ack_before_flush",
                 PlantArgument::VoteNotPersisted => "vote_not_persisted",
@@ -110,6 +112,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// One JSON object.
+fn to_json(report: &Report, wish: &Wish) -> Value {
+    json!({
+        "target": match wish.target { Target::All => "all", Target::Leader => "leader" },
+        "durability": wish.durability.as_str(),
+        "seed": wish.seed,
+        "rounds": report.rounds,
+        "clusters": report.clusters,
+        "acknowledged": report.acknowledged,
+        "resent": report.resent,
+        "lost": report.lost,
+        "rounds_with_loss": report.rounds_with_loss,
+        "torn_tails": report.torn_tails,
+        "rounds_without_third": report.rounds_without_third,
+        "verify_exit_codes": report.verify_exit_codes,
+        "violations": report.violations,
+    })
+}
+
 fn run(args: &Args) -> LabResult<ExitCode> {
     let wish = args.wish()?;
     enter_private_mounts()?;
@@ -120,7 +141,7 @@ fn run(args: &Args) -> LabResult<ExitCode> {
         return ended.map(|()| ExitCode::SUCCESS);
     }
     if args.json {
-        println!("{}", report.to_json(&wish));
+        println!("{}", to_json(&report, &wish));
     } else {
         print!("{}", report.to_text(&wish));
     }
