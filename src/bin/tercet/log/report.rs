@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tercet::base::ids::EntryId;
 use tercet::log::{LogError, LostRun, VerifyReport};
+use tercet::raft::claim::is_unknown_claim;
 
 use super::CheckError;
 use crate::status::checksum_text;
@@ -135,8 +136,15 @@ fn write_text(out: &mut String, data_dir: &Path, report: &VerifyReport) -> std::
         recovery.watermark,
         report.commit_hint
     )?;
-    if let Some(claimed) = report.hard_state.claimed_tail {
-        writeln!(out, "  claims {claimed}, which it once held")?;
+    match report.hard_state.claimed_tail {
+        Some(claimed) if is_unknown_claim(claimed) => {
+            writeln!(
+                out,
+                "  may have lost its newest entries when its machine went down (durability 'memory')"
+            )?;
+        }
+        Some(claimed) => writeln!(out, "  claims {claimed}, which it once held")?,
+        None => {}
     }
     if recovery.damaged_slots > 0 {
         writeln!(out, "  {} damaged watermark slots, whose twins were used", recovery.damaged_slots)?;
