@@ -85,6 +85,12 @@ impl StoredHardState {
         HardState { term: self.term, voted_for: self.voted_for, claimed_tail: self.claimed_tail }
     }
 
+    /// Whether this node does not know what it has acknowledged (rule 6).
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.claimed_tail.is_some_and(crate::raft::claim::is_unknown_claim)
+    }
+
     /// Takes over the consensus core's part; pins and boot id stay.
     pub const fn set_raft(&mut self, state: HardState) {
         self.term = state.term;

@@ -6,7 +6,6 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tercet::base::ids::EntryId;
 use tercet::log::{LogError, LostRun, VerifyReport};
-use tercet::raft::claim::is_unknown_claim;
 
 use super::CheckError;
 use crate::status::checksum_text;
@@ -137,7 +136,7 @@ fn write_text(out: &mut String, data_dir: &Path, report: &VerifyReport) -> std::
         report.commit_hint
     )?;
     match report.hard_state.claimed_tail {
-        Some(claimed) if is_unknown_claim(claimed) => {
+        Some(_) if report.hard_state.is_in_doubt() => {
             writeln!(
                 out,
                 "  may have lost its newest entries when its machine went down (durability 'memory')"
