@@ -63,8 +63,6 @@ pub struct Wish {
     pub threads: ThreadingMode,
     /// Size of each node's file system.
     pub disk_bytes: u64,
-    /// Enough once an event was lost, where that is no violation.
-    pub until_loss: bool,
     /// A planted bug, by the name of its file (feature `faults`).
     pub plant: Option<&'static str>,
 }
@@ -167,8 +165,7 @@ impl<'a> Campaign<'a> {
     }
 
     fn goes_on(&self) -> bool {
-        let enough = self.wish.until_loss && self.report.lost > 0;
-        self.report.rounds < self.wish.rounds && self.report.violations.is_empty() && !enough
+        self.report.rounds < self.wish.rounds && self.report.violations.is_empty()
     }
 
     fn run_cluster(&mut self) -> LabResult<()> {

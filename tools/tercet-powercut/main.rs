@@ -92,7 +92,6 @@ impl Args {
             seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32),
             threads: ThreadingMode::Auto,
             disk_bytes: 1 << 30,
-            until_loss: false,
             plant: self.plant.map(|bug| match bug {
                 PlantArgument::AckBeforeFlush => "ack_before_flush",
                 PlantArgument::VoteNotPersisted => "vote_not_persisted",
