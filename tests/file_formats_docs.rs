@@ -122,6 +122,7 @@ fn hard_state() -> StoredHardState {
         claimed_tail: Some(EntryId::new(Term(2), LogIndex(9))),
         pins: [pin(2), pin(3)].into(),
         boot_id_hash: 0x1122_3344_5566_7788,
+        closed: false,
     }
 }
 

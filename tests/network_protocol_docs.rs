@@ -315,7 +315,7 @@ fn peer_samples() -> Vec<PeerFrame<'static>> {
         Message::Heartbeat { term, commit: LogIndex(40), round: 9 },
         Message::HeartbeatReply { term, round: 9, appended, stable },
         Message::ClaimQuery { term, claimed },
-        Message::ClaimReply { term, claimed: id(2, 35), has_it: false },
+        Message::ClaimReply { term, claimed: id(2, 35), last: id(2, 35) },
         Message::TimeoutNow { term },
     ];
     all.extend(messages.into_iter().map(|message| PeerFrame::Raft {

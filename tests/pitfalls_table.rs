@@ -154,8 +154,8 @@ fn a_table_that_is_not_true_is_found_out() {
     };
     assert!(!broken("\n| 16 | ", "\n| 99 | ").is_empty(), "a number is missing, another is none");
     assert!(!broken("::pitfall_16_", "::pitfall_61_").is_empty(), "a test that does not exist");
-    assert!(!broken("not built yet: retention", "not built yet: whatever").is_empty());
-    assert!(!broken("not built yet: retention", "").is_empty(), "no test and no reason");
+    assert!(!broken("not built yet: membership", "not built yet: whatever").is_empty());
+    assert!(!broken("not built yet: membership", "").is_empty(), "no test and no reason");
     let mut more = tests.clone();
     more.entry("tests/sim.rs".to_owned()).or_default().insert("pitfall_7_new".to_owned());
     assert_eq!(complaints(&page, &more).len(), 1, "a new test stands in no row yet");

@@ -4,12 +4,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+#[path = "../tools/lab/mod.rs"]
+mod lab;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cluster::{TestCluster, eventually, read_ack_log, run, spawn};
+use cluster::{TestCluster, eventually, read_ack_log, run, run_with, spawn};
+use lab::power::{LossyDisk, enter_private_mounts};
 
 /// File systems in memory, of a fixed size, for as long as this lives.
 #[derive(Default)]
@@ -176,6 +179,137 @@ fn pitfall_55_a_leader_whose_fdatasync_fails_ends_with_6_and_nothing_acknowledge
     assert!(said.lines().last().unwrap().contains("group-0/seg-"), "the file is named: {said}");
     cluster.nodes[leader].start();
     publisher.wait().expect_code(0);
+    cluster.settled();
+    for place in 0..3 {
+        assert!(cluster.read(place, "t") == events, "node {}", place + 1);
+    }
+}
+
+/// `mount` with these words, or the reason why not, printed.
+fn remount(dir: &Path, how: &str) -> bool {
+    let options = format!("remount,{how}");
+    let done = Command::new("mount").args(["-o", &options]).arg(dir).output().unwrap();
+    if !done.status.success() {
+        eprintln!("skipped: no remount here: {}", String::from_utf8_lossy(&done.stderr).trim());
+    }
+    done.status.success()
+}
+
+#[test]
+fn a_node_on_a_read_only_disk_does_not_start_and_says_so_in_one_line() {
+    let mut disks = SmallDisks::default();
+    let mut mounted = true;
+    let mut cluster = TestCluster::start_on(1, |dir| mounted &= disks.mount(dir, 64));
+    if !mounted {
+        return;
+    }
+    let servers = cluster.servers();
+    run_with(&["publish", "--servers", &servers, "--topic", "t"], &lines(100)).expect_code(0);
+    assert_eq!(cluster.nodes[0].stop(), Some(0));
+    let (dir, config) = (cluster.nodes[0].data_dir.clone(), cluster.nodes[0].config.clone());
+    if !remount(&dir, "ro") {
+        return;
+    }
+    let refused = run(&["node", "--config", config.to_str().unwrap()]).expect_code(6);
+    refused.expect_line("Read-only file system").expect_line(dir.to_str().unwrap());
+    // Nothing was touched, and a check of it needs no right to write.
+    run(&["log", "verify", "--data-dir", dir.to_str().unwrap()]).expect_code(0);
+    assert!(remount(&dir, "rw"));
+    cluster.nodes[0].start();
+    assert!(cluster.read(0, "t") == lines(100));
+    assert_eq!(cluster.nodes[0].stop(), Some(0));
+}
+
+#[test]
+fn a_leader_whose_disk_becomes_read_only_ends_with_6_and_the_cluster_goes_on() {
+    if let Err(reason) = enter_private_mounts() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let (mut disks, mut refused) = (Vec::new(), None);
+    let mut cluster = TestCluster::start_on(3, |dir| match LossyDisk::create(dir, 128 << 20) {
+        Ok(disk) => disks.push(disk),
+        Err(reason) => refused = Some(reason),
+    });
+    if let Some(reason) = refused {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let leader = cluster.leader();
+    let (input, acks) = (cluster.path("input"), cluster.path("acks"));
+    let events = lines(20_000);
+    fs::write(&input, &events).unwrap();
+    let servers = cluster.servers();
+    let files = ["--input", input.to_str().unwrap(), "--ack-log", acks.to_str().unwrap()];
+    let options = ["publish", "--servers", &servers, "--topic", "t", "--producer", "p", "--rate", "5000"];
+    let publisher = spawn(&[&options[..], &files].concat());
+    eventually("some acknowledgements", || (read_ack_log(&acks).len() > 2_000).then_some(()));
+    if !disks[leader].break_to_read_only().unwrap() {
+        eprintln!("skipped: this kernel cannot be told to break a file system");
+        return;
+    }
+    assert_eq!(cluster.nodes[leader].wait_end(), Some(6), "{}", cluster.nodes[leader].said());
+    let said = cluster.nodes[leader].said();
+    assert!(said.lines().last().unwrap().contains("group-0/"), "the file is named: {said}");
+    publisher.wait().expect_code(0);
+    assert_eq!(read_ack_log(&acks).len(), 20_000, "two of three go on");
+    // As long as it is read-only the node is refused; repaired, it catches up.
+    let config = cluster.nodes[leader].config.clone();
+    run(&["node", "--config", config.to_str().unwrap()]).expect_code(6).expect_line("Read-only file system");
+    disks[leader].restore().unwrap();
+    cluster.nodes[leader].start();
+    cluster.settled();
+    for place in 0..3 {
+        assert!(cluster.read(place, "t") == events, "node {}", place + 1);
+    }
+    for node in &mut cluster.nodes {
+        assert_eq!(node.stop(), Some(0));
+        run(&["log", "verify", "--data-dir", node.data_dir.to_str().unwrap()]).expect_code(0);
+    }
+    drop(disks);
+}
+
+#[test]
+fn an_error_on_a_cold_read_is_damage_and_no_end_of_the_node() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        eprintln!("skipped: strace, which makes system calls fail, is not installed");
+        return;
+    }
+    let cluster = TestCluster::start(3);
+    // Several segments, so that the first ones are read by pread and not through a map.
+    let events = lines(30_000);
+    run_with(&["publish", "--servers", &cluster.servers(), "--topic", "t"], &events).expect_code(0);
+    cluster.settled();
+    let follower = (cluster.leader() + 1) % 3;
+    // Of the reader alone: it dies with this life of the node's threads, and its disk is well again.
+    let tasks = fs::read_dir(format!("/proc/{}/task", cluster.nodes[follower].pid())).unwrap();
+    let is_reader = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap().contains("reader");
+    let reader = tasks.map(|task| task.unwrap().path()).find(is_reader).expect("a thread for cold reads");
+    let trace = ["-qq", "-e", "trace=pread64", "-e", "inject=pread64:error=EIO", "-o", "/dev/null", "-p"];
+    let mut strace = Command::new("strace").args(trace).arg(reader.file_name().unwrap()).spawn().unwrap();
+    let node = cluster.server(follower);
+    let read = ["subscribe", "--servers", &node, "--topic", "t", "--count", "1", "--from", "1"];
+    let refused = eventually("the error, or that strace may not attach", || {
+        let ended = run(&read);
+        let detached = strace.try_wait().unwrap().is_some();
+        (detached || ended.code != Some(0)).then_some(ended)
+    });
+    let _ = strace.kill();
+    let _ = strace.wait();
+    if refused.code == Some(0) {
+        eprintln!("skipped: strace may not attach here");
+        return;
+    }
+    refused.expect_code(1).expect_line("cannot read its log at offset 1");
+    let said = cluster.nodes[follower].said();
+    assert!(
+        said.contains("Input/output error") && said.contains("group-0/seg-"),
+        "the file is named: {said}"
+    );
+    eventually("the node takes part again", || {
+        let row = &cluster.status()[follower];
+        (row["error"].is_null() && row["mending_entries"] == 0).then_some(())
+    });
     cluster.settled();
     for place in 0..3 {
         assert!(cluster.read(place, "t") == events, "node {}", place + 1);

@@ -4,11 +4,14 @@
 use std::path::Path;
 
 use super::batcher::{BatcherStart, Configurations};
-use crate::base::ids::{LogIndex, Offset};
-use crate::entry::{Configuration, Entry, EntryKind, EntryView, LogFloor};
+use crate::base::ids::{LogIndex, Offset, Term};
+use crate::entry::{Configuration, Durability, Entry, EntryKind, EntryView, LogFloor};
+use crate::log::hard_state::boot_id_hash;
 use crate::log::{
     Disk, Identity, LogError, LogOptions, LogStore, Pulse, Recovered, RecoveryVisitor, StoredCheckpoint,
+    StoredHardState,
 };
+use crate::raft::claim::unknown_claim;
 use crate::raft::{HardState, Restored};
 use crate::stream::Producers;
 
@@ -145,8 +148,23 @@ impl RecoveryVisitor for Rebuild {
 /// # Errors
 /// [`BootError`]; the directory is as it was, or as far recovered as recovery came.
 pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Booted<D>, BootError> {
+    boot_as_told(disk, data_dir, options, false)
+}
+
+/// As [`boot`]; with `accept_loss` a node of a `memory` cluster takes part although its machine went down without a
+/// clean stop (rule 6): somebody has decided that what is gone may be gone.
+///
+/// # Errors
+/// As [`boot`]; also where `accept_loss` makes no sense, since the cluster's durability is `disk`.
+pub fn boot_as_told<D: Disk>(
+    disk: D,
+    data_dir: &Path,
+    options: LogOptions,
+    accept_loss: bool,
+) -> Result<Booted<D>, BootError> {
+    let boot_id_hash = boot_id_hash(disk.boot_id().as_deref());
     let mut rebuild = Rebuild::new();
-    let (store, recovered) = LogStore::open_behind_checkpoint(disk, data_dir, options, &mut rebuild)?;
+    let (mut store, mut recovered) = LogStore::open_behind_checkpoint(disk, data_dir, options, &mut rebuild)?;
     let unusable = |what: &str| BootError::Unusable(format!("{}: {what}", data_dir.display()));
     if let Some(failure) = rebuild.failure {
         return Err(unusable(&failure));
@@ -166,11 +184,44 @@ pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Bo
             recovered.last.term
         )));
     }
+    let durability = configurations.newest().durability;
+    if accept_loss && durability != Durability::Memory {
+        return Err(BootError::Unusable(
+            "--accept-loss is for clusters of durability 'memory', and this one's is 'disk': a reboot loses nothing that \
+             was acknowledged; start the node without it"
+                .to_owned(),
+        ));
+    }
+    let stored = next_life(&recovered, durability, boot_id_hash, accept_loss);
+    if stored != recovered.hard_state {
+        store.write_hard_state(&stored)?;
+        recovered.claimed_tail = stored.claimed_tail;
+        recovered.hard_state = stored;
+    }
     let cut = recovered.report.cut.as_ref().map(ToString::to_string);
     let identity = recovered.identity;
     let start =
         start_of(recovered, rebuild, configurations, store.pulse()).map_err(|what| unusable(&what))?;
     Ok(Booted { identity, store, start, cut })
+}
+
+/// What is written before anything is said: this life is not closed, under this boot; and in a `memory` cluster, after
+/// a reboot without a clean stop, the node no longer knows what it has acknowledged (rule 6).
+fn next_life(
+    recovered: &Recovered,
+    durability: Durability,
+    boot_id_hash: u64,
+    accept_loss: bool,
+) -> StoredHardState {
+    let before = &recovered.hard_state;
+    let mut stored = StoredHardState { boot_id_hash, closed: false, ..before.clone() };
+    if accept_loss {
+        stored.claimed_tail = None;
+    } else if durability == Durability::Memory && before.may_have_lost_cache(boot_id_hash) {
+        let claimed = recovered.claimed_tail.map_or(Term::ZERO, |claimed| claimed.term);
+        stored.claimed_tail = Some(unknown_claim(before.term.max(claimed)));
+    }
+    stored
 }
 
 fn start_of(

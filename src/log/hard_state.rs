@@ -1,5 +1,5 @@
 //! Hard state: what Raft must never forget (figure 2 of the paper: current_term, voted_for), with the claimed tail
-//! (rule 11), the peers' pinned incarnations (rule 13) and the boot id.
+//! (rule 11), the peers' pinned incarnations (rule 13), the boot id, and whether the last stop was clean (rule 6).
 //!
 //! One file of two 4 KiB blocks; the slot with the higher number holds. A write goes to the block that is not known to
 //! be durable, is synced before the call returns, and is then copied into the other block, without waiting: the copy is
@@ -8,7 +8,8 @@
 //!
 //! ```text
 //! slot (512 B at 0 and at 4096): 0 magic "TERCHST\0" | 8 version u32 | 12 pin count u32 | 16 number u64 | 24 term u64
-//!   32 voted for u16 (0 none) | 34 zero 6 B | 40 claimed term u64 | 48 claimed index u64 (0 none) | 56 boot id hash u64
+//!   32 voted for u16 (0 none) | 34 flags u8 (1: closed) | 35 zero 5 B | 40 claimed term u64
+//!   48 claimed index u64 (0 none) | 56 boot id hash u64
 //!   64 pins, 7 x (node u16, zero 6 B, incarnation u128), ascending | zeros | 508 CRC32 of bytes 0..508
 //! ```
 
@@ -19,14 +20,18 @@ use std::path::Path;
 use super::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use super::error::LogError;
 use crate::base::bytes::{ByteReader, ByteWriter, ShortInput};
-use crate::base::checksum::crc32;
+use crate::base::checksum::{crc32, hash64};
 use crate::base::ids::{COUNTER_MAX, EntryId, Incarnation, LogIndex, NodeId, Term};
 use crate::base::limits::NODES_MAX;
 use crate::raft::HardState;
 
 const MAGIC: [u8; 8] = *b"TERCHST\0";
-/// The only version of the hard state's format so far.
-pub const HARD_STATE_VERSION: u32 = 1;
+/// Version of the hard state's format that is written. Version 1, which is read too, has no flags; where it was the last
+/// to be written, the node counts as closed.
+pub const HARD_STATE_VERSION: u32 = 2;
+/// Before flags.
+const VERSION_WITHOUT_FLAGS: u32 = 1;
+const FLAG_CLOSED: u8 = 1;
 const SLOT_BYTES: usize = 512;
 const BLOCK_BYTES: u64 = 4096;
 const CRC_AT: usize = SLOT_BYTES - 4;
@@ -43,8 +48,10 @@ pub struct StoredHardState {
     pub claimed_tail: Option<EntryId>,
     /// Incarnations of peers by first contact; at most [`NODES_MAX`].
     pub pins: BTreeMap<NodeId, Incarnation>,
-    /// A hash of the operating system's boot id under which this was written; zero: none.
+    /// [`boot_id_hash`] of the operating system's boot under which this was written; zero: none.
     pub boot_id_hash: u64,
+    /// Nothing was written to the log since it was closed, flushed to the end.
+    pub closed: bool,
 }
 
 /// What a block of the file turned out to be.
@@ -58,11 +65,30 @@ pub enum SlotFound {
     Damaged,
 }
 
+/// A boot of the operating system as a number; zero where the system does not tell.
+#[must_use]
+pub fn boot_id_hash(boot_id: Option<&str>) -> u64 {
+    boot_id.map_or(0, |text| hash64(0, text.as_bytes()).max(1))
+}
+
 impl StoredHardState {
+    /// Whether what was written to the page cache and not flushed may be gone: the last life ended without closing, and
+    /// under another boot than this one (or nobody can tell).
+    #[must_use]
+    pub const fn may_have_lost_cache(&self, boot_id_hash: u64) -> bool {
+        !self.closed && (boot_id_hash == 0 || self.boot_id_hash != boot_id_hash)
+    }
+
     /// The consensus core's part.
     #[must_use]
     pub const fn raft(&self) -> HardState {
         HardState { term: self.term, voted_for: self.voted_for, claimed_tail: self.claimed_tail }
+    }
+
+    /// Whether this node does not know what it has acknowledged (rule 6).
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.claimed_tail.is_some_and(crate::raft::claim::is_unknown_claim)
     }
 
     /// Takes over the consensus core's part; pins and boot id stay.
@@ -78,16 +104,21 @@ impl StoredHardState {
     /// With more than [`NODES_MAX`] pins.
     #[must_use]
     pub fn encode(&self, number: u64) -> Vec<u8> {
+        self.encode_as(number, HARD_STATE_VERSION)
+    }
+
+    fn encode_as(&self, number: u64, version: u32) -> Vec<u8> {
         assert!(self.pins.len() <= NODES_MAX, "at most {NODES_MAX} pins");
         let claimed = self.claimed_tail.unwrap_or(EntryId::ZERO);
         let mut out = Vec::with_capacity(SLOT_BYTES);
         out.put(&MAGIC);
-        out.put_u32(HARD_STATE_VERSION);
+        out.put_u32(version);
         out.put_u32(self.pins.len() as u32);
         out.put_u64(number);
         out.put_u64(self.term.0);
         out.put_u16(NodeId::to_wire(self.voted_for));
-        out.put(&[0; 6]);
+        let is_flagged = self.closed && version > VERSION_WITHOUT_FLAGS;
+        out.put(&[if is_flagged { FLAG_CLOSED } else { 0 }, 0, 0, 0, 0, 0]);
         out.put_u64(claimed.term.0);
         out.put_u64(claimed.index.0);
         out.put_u64(self.boot_id_hash);
@@ -112,24 +143,27 @@ impl StoredHardState {
             return SlotFound::Damaged;
         }
         let mut reader = ByteReader::new(&bytes[8..]);
-        match reader.u32() {
-            Ok(HARD_STATE_VERSION) => {}
+        let version = match reader.u32() {
+            Ok(version @ (VERSION_WITHOUT_FLAGS | HARD_STATE_VERSION)) => version,
             Ok(version) => return SlotFound::UnknownVersion(version),
             Err(_) => return SlotFound::Damaged,
-        }
-        match Self::fields(&mut reader) {
+        };
+        match Self::fields(&mut reader, version) {
             // One state has one encoding: pins in order, no node twice, zeros wherever nothing is said.
-            Ok(Some((number, state))) if state.encode(number) == bytes => SlotFound::Good(number, state),
+            Ok(Some((number, state))) if state.encode_as(number, version) == bytes => {
+                SlotFound::Good(number, state)
+            }
             Ok(_) | Err(_) => SlotFound::Damaged,
         }
     }
 
-    fn fields(reader: &mut ByteReader<'_>) -> Result<Option<(u64, Self)>, ShortInput> {
+    fn fields(reader: &mut ByteReader<'_>, version: u32) -> Result<Option<(u64, Self)>, ShortInput> {
         let pin_count = reader.u32()? as usize;
         let number = reader.u64()?;
         let term = Term(reader.u64()?);
         let voted_for = NodeId::from_wire(reader.u16()?);
-        reader.take(6)?;
+        let flags = reader.take(6)?[0];
+        let closed = version == VERSION_WITHOUT_FLAGS || flags & FLAG_CLOSED != 0;
         let claimed = EntryId::new(Term(reader.u64()?), LogIndex(reader.u64()?));
         let boot_id_hash = reader.u64()?;
         let in_range =
@@ -144,7 +178,7 @@ impl StoredHardState {
             pins.insert(node, Incarnation(reader.u128()?));
         }
         let claimed_tail = (claimed.index != LogIndex::ZERO).then_some(claimed);
-        Ok(Some((number, Self { term, voted_for, claimed_tail, pins, boot_id_hash })))
+        Ok(Some((number, Self { term, voted_for, claimed_tail, pins, boot_id_hash, closed })))
     }
 }
 
@@ -287,7 +321,7 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-    use super::{BLOCK_BYTES, CRC_AT, HardStateFile, SlotFound, StoredHardState, choose_slot};
+    use super::{BLOCK_BYTES, CRC_AT, HardStateFile, SlotFound, StoredHardState, boot_id_hash, choose_slot};
     use crate::base::checksum::crc32;
     use crate::base::ids::{EntryId, Incarnation, LogIndex, NodeId, Term};
     use crate::log::disk::{DiskError, DiskFile, Mapping};
@@ -299,6 +333,7 @@ mod tests {
             claimed_tail: Some(EntryId::new(Term(8), LogIndex(77))),
             pins: (1..=7).map(|n| (NodeId(n), Incarnation(u128::from(n) << 100))).collect::<BTreeMap<_, _>>(),
             boot_id_hash: 5,
+            closed: true,
         }
     }
 
@@ -329,7 +364,7 @@ mod tests {
             StoredHardState::decode(&bytes)
         };
         assert_eq!(summed(&|_| ()), SlotFound::Good(4, sample()));
-        for at in [34, 39, 66, 71, 232, 507] {
+        for at in [35, 39, 66, 71, 232, 507] {
             assert_eq!(summed(&|bytes| bytes[at] = 1), SlotFound::Damaged, "reserved byte {at}");
         }
         assert_eq!(summed(&|bytes| bytes[64] = 2), SlotFound::Damaged, "node 2 is pinned twice");
@@ -343,6 +378,27 @@ mod tests {
     }
 
     #[test]
+    fn a_record_from_before_flags_counts_as_closed() {
+        let mut bytes = StoredHardState { closed: false, ..sample() }.encode(4);
+        bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
+        let crc = crc32(&bytes[..508]);
+        bytes[508..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(StoredHardState::decode(&bytes), SlotFound::Good(4, sample()));
+    }
+
+    #[test]
+    fn a_cache_may_be_lost_by_an_unclean_stop_and_another_boot_and_by_nothing_else() {
+        let (this, other) = (boot_id_hash(Some("this")), boot_id_hash(Some("other")));
+        assert!(this != other && this != 0);
+        let stored = |boot_id_hash, closed| StoredHardState { boot_id_hash, closed, ..sample() };
+        assert!(stored(other, false).may_have_lost_cache(this));
+        assert!(!stored(this, false).may_have_lost_cache(this), "the process died, the machine did not");
+        assert!(!stored(other, true).may_have_lost_cache(this), "closed cleanly before");
+        assert!(stored(this, false).may_have_lost_cache(boot_id_hash(None)), "nobody can tell");
+        assert!(!stored(this, true).may_have_lost_cache(boot_id_hash(None)));
+    }
+
+    #[test]
     fn decision_table_row_by_row() {
         let good = |number| SlotFound::Good(number, StoredHardState { term: Term(number), ..sample() });
         let chosen = |even, odd| choose_slot(even, odd).map(|(number, state)| (number, state.term.0));
@@ -351,8 +407,8 @@ mod tests {
         assert_eq!(chosen(good(4), SlotFound::Damaged), Ok((4, 4)));
         assert_eq!(chosen(SlotFound::Damaged, good(5)), Ok((5, 5)));
         assert!(chosen(SlotFound::Damaged, SlotFound::Damaged).is_err());
-        assert!(chosen(SlotFound::UnknownVersion(2), good(5)).is_err());
-        assert!(chosen(good(4), SlotFound::UnknownVersion(2)).is_err());
+        assert!(chosen(SlotFound::UnknownVersion(3), good(5)).is_err());
+        assert!(chosen(good(4), SlotFound::UnknownVersion(3)).is_err());
     }
 
     /// Watches the order of writes and syncs: a crash may tear the block that is being written, so the other one must

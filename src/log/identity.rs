@@ -179,7 +179,11 @@ pub fn format<D: Disk>(
     let group_dir = group_dir(data_dir, options.group());
     disk.create_dir_all(&group_dir)?;
     write_first_segment(disk, &group_dir, identity, first_entry, options)?;
-    HardStateFile::create(disk, &data_dir.join(HARD_STATE_NAME), &StoredHardState::default())?;
+    HardStateFile::create(
+        disk,
+        &data_dir.join(HARD_STATE_NAME),
+        &StoredHardState { closed: true, ..StoredHardState::default() },
+    )?;
     // Also makes the group's directory, the lock and the hard state durable names.
     disk.write_file_atomic(&data_dir.join(IDENTITY_NAME), &identity.encode())?;
     if let Some(parent) = data_dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {

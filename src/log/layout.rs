@@ -428,7 +428,7 @@ mod tests {
             bytes[crc_at..].copy_from_slice(&crc);
             bytes
         };
-        for at in [14, 15, 88, 91] {
+        for at in [15, 88, 91] {
             let header = summed(&HEADER.encode(), at, HEADER_BYTES - 4);
             assert_eq!(SegmentHeader::decode(&header), HeaderFound::Damaged, "byte {at}");
         }

@@ -126,6 +126,7 @@ impl<D: Disk> LogStore<D> {
             options,
             cluster_id: identity.cluster_id,
             hard_state,
+            stored: stored.clone(),
             live: survey.live,
             last_seq: last_seq.max(survey.checkpoints.first_seq().saturating_sub(1)),
             staged: Vec::new(),

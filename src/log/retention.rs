@@ -277,6 +277,9 @@ impl<D: Disk> LogStore<D> {
             self.doomed.push(Doomed { segment: dead.segment, may_recycle: false });
         }
         self.last_log_time_ns = log_time_ns;
+        // Marks of the old log may be under way to whoever keeps them; this one comes behind and takes their place.
+        self.marks.clear();
+        self.note_mark(at, &header);
         self.begin_in(header, slot, file);
         self.generation = generation;
         Ok(())

@@ -61,6 +61,8 @@ pub struct LogStore<D: Disk> {
     pub(super) options: LogOptions,
     pub(super) cluster_id: ClusterId,
     pub(super) hard_state: HardStateFile<D::File>,
+    /// What it holds.
+    pub(super) stored: StoredHardState,
     /// Segments that hold the log, ascending; the last one is appended to. Never empty.
     pub(super) live: Vec<Live<D::File>>,
     /// Highest segment number ever used here.
@@ -314,6 +316,7 @@ impl<D: Disk> LogStore<D> {
     pub fn write_hard_state(&mut self, state: &StoredHardState) -> Result<(), LogError> {
         self.check()?;
         let written = self.hard_state.write(state);
+        self.stored.clone_from(state);
         written.map_err(|error| self.fail_sync(error))
     }
 
@@ -323,7 +326,8 @@ impl<D: Disk> LogStore<D> {
     }
 
     /// Flushes everything and writes both watermark slots, marked clean, so that the next start need not search for
-    /// torn writes. The store takes nothing more afterwards.
+    /// torn writes; then the hard state says that nothing is left that a reboot could lose. The store takes nothing
+    /// more afterwards.
     ///
     /// # Errors
     /// Final.
@@ -334,6 +338,7 @@ impl<D: Disk> LogStore<D> {
             self.write_slot(|slot| Slot { clean: true, ..slot })?;
             self.sync_active()?;
         }
+        self.write_hard_state(&StoredHardState { closed: true, ..self.stored.clone() })?;
         let copied = self.hard_state.sync_copy();
         copied.map_err(|error| self.fail_sync(error))?;
         self.unlink_free()?;

@@ -28,6 +28,7 @@ use crate::entry::{BatchLimits, Configuration};
 use crate::log::{Identity, RealDisk};
 use crate::net::bind_listener;
 use crate::raft::LogView;
+use crate::raft::claim::is_unknown_claim;
 use crate::runtime::{Idle, Listeners, NodeParts, ReplicationManager, Threading, ThreadingMode};
 
 /// The only group of a node, for now.
@@ -38,6 +39,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 /// A node whose threads run: taking part, or mending what is damaged on its disk.
 pub struct RunningNode {
     settings: Settings,
+    /// Until it has taken part once.
+    accept_loss: bool,
     /// None once going on has failed.
     manager: Option<ReplicationManager>,
     /// The first of what is being mended, while that is all that the node does.
@@ -56,6 +59,9 @@ pub struct StartReport {
     pub cut: Option<String>,
     /// The layout that was chosen.
     pub mode: ThreadingMode,
+    /// A node of a `memory` cluster, back from a reboot without a clean stop: it may have lost what it acknowledged, and
+    /// neither votes nor campaigns until it has caught up with a leader.
+    pub is_in_doubt: bool,
     /// Something below the watermark is damaged: the node asks the others for it before it takes part.
     pub is_mending: bool,
 }
@@ -68,7 +74,17 @@ impl RunningNode {
     /// # Errors
     /// [`NodeError`], with one line that says what to do and an exit code.
     pub fn start(settings: &Settings) -> Result<(Self, StartReport), NodeError> {
-        let mut node = Self { settings: settings.clone(), manager: None, mending: None, last_damage: None };
+        Self::start_as_told(settings, false)
+    }
+
+    /// As [`RunningNode::start`]; with `accept_loss` a node of a `memory` cluster takes part although its machine went
+    /// down without a clean stop. For a cluster in which a quorum did: acknowledged events that no node has are gone.
+    ///
+    /// # Errors
+    /// As [`RunningNode::start`].
+    pub fn start_as_told(settings: &Settings, accept_loss: bool) -> Result<(Self, StartReport), NodeError> {
+        let settings = settings.clone();
+        let mut node = Self { settings, accept_loss, manager: None, mending: None, last_damage: None };
         let report = node.launch()?;
         Ok((node, report))
     }
@@ -79,7 +95,7 @@ impl RunningNode {
         let me = me.ok_or(NodeError::NotInNodes(settings.node_id))?;
         // Ports first: a port in use must not cost a recovery, and nothing is accepted before the runner turns.
         let listeners = Listeners { peer: bind_listener(me.peer)?, client: bind_listener(me.client)? };
-        let opened = match open::open(settings) {
+        let opened = match open::open(settings, self.accept_loss) {
             Ok(opened) => opened,
             Err(error) => return self.launch_mending(error, listeners),
         };
@@ -89,11 +105,13 @@ impl RunningNode {
             commit_hint: opened.start.applied_index.0,
             cut: opened.cut.clone(),
             mode: ThreadingMode::Auto,
+            is_in_doubt: opened.start.restored.hard_state.claimed_tail.is_some_and(is_unknown_claim),
             is_mending: false,
         };
         let manager = ReplicationManager::start(parts(settings, opened, listeners), Control::new())?;
         report.mode = manager.mode();
         self.manager = Some(manager);
+        self.accept_loss = false;
         if self.mending.take().is_some() {
             // Mending has helped: the same damage at another time is another matter.
             self.last_damage = None;
@@ -124,7 +142,7 @@ impl RunningNode {
         let mode = manager.mode();
         self.last_damage.clone_from(&first);
         (self.manager, self.mending) = (Some(manager), first);
-        Ok(StartReport { last_index, commit_hint: 0, cut: None, mode, is_mending: true })
+        Ok(StartReport { last_index, commit_hint: 0, cut: None, mode, is_in_doubt: false, is_mending: true })
     }
 
     /// Starts anew where the node has to: when everything is mended, and when damage is found while it takes part.

@@ -2,27 +2,29 @@
 
 use super::format::log_options;
 use super::{NodeError, format};
-use crate::agent::boot::{BootError, Booted, boot};
+use crate::agent::boot::{BootError, Booted, boot_as_told};
 use crate::config::Settings;
 use crate::entry::Configuration;
 use crate::log::{DiskErrorKind, Identity, LogError, RealDisk};
 
 /// Checks, locks and recovers the directory.
-pub(super) fn open(settings: &Settings) -> Result<Booted<RealDisk>, NodeError> {
+pub(super) fn open(settings: &Settings, accept_loss: bool) -> Result<Booted<RealDisk>, NodeError> {
     #[cfg(feature = "faults")]
     crate::log::faults::roll_back(&settings.data_dir)
         .map_err(|error| NodeError::Unusable(format!("cannot roll back unsynced writes: {error}")))?;
     let identity = Identity::read(&RealDisk, &settings.data_dir).map_err(LogError::from)?;
     check_identity(settings, &identity)?;
-    let booted = boot(RealDisk, &settings.data_dir, log_options(settings)?).map_err(|error| match error {
-        BootError::Log(LogError::Disk(error)) if error.kind() == DiskErrorKind::Locked => {
-            NodeError::Mismatch(format!(
-                "{} is in use by another process; stop that node first",
-                settings.data_dir.display()
-            ))
-        }
-        error => error.into(),
-    })?;
+    let options = log_options(settings)?;
+    let booted =
+        boot_as_told(RealDisk, &settings.data_dir, options, accept_loss).map_err(|error| match error {
+            BootError::Log(LogError::Disk(error)) if error.kind() == DiskErrorKind::Locked => {
+                NodeError::Mismatch(format!(
+                    "{} is in use by another process; stop that node first",
+                    settings.data_dir.display()
+                ))
+            }
+            error => error.into(),
+        })?;
     check_configuration(settings, booted.start.configurations.newest())?;
     Ok(booted)
 }

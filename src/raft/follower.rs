@@ -200,5 +200,6 @@ impl Raft {
         let stable = self.stable.min(appended);
         self.verified.acknowledged = self.verified.acknowledged.max(stable);
         self.send(from, Message::HeartbeatReply { term: self.term(), round, appended, stable });
+        self.ask_leader_about_doubt(from);
     }
 }

@@ -9,7 +9,8 @@ pub struct HardState {
     pub term: Term,
     /// Whom it voted for in that term.
     pub voted_for: Option<NodeId>,
-    /// Last entry that a valid header says was here, though it is damaged now (rule 11). Kept until settled.
+    /// Last entry that a valid header says was here, though it is damaged now (rule 11), or an
+    /// [unknown one](super::claim::unknown_claim). Kept until settled.
     pub claimed_tail: Option<EntryId>,
 }
 

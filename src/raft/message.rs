@@ -93,8 +93,8 @@ pub enum Message {
         term: Term,
         /// How far the *sender* reaches: the later of its last entry and its own claimed tail.
         claimed: EntryId,
-        /// Whether that is at least as far as the claim asked about.
-        has_it: bool,
+        /// The sender's last entry, whole and its own; at most as far as `claimed`.
+        last: EntryId,
     },
     /// 'Campaign now': a transfer of leadership (Raft thesis, section 3.10).
     TimeoutNow {
@@ -166,7 +166,7 @@ impl Message {
             Self::Heartbeat { commit, round, .. } => sane(*commit) && *round > 0,
             Self::HeartbeatReply { appended, stable, .. } => sane(*appended) && stable <= appended,
             Self::ClaimQuery { claimed, .. } => sane_id(*claimed) && term > claimed.term,
-            Self::ClaimReply { claimed, .. } => sane_id(*claimed),
+            Self::ClaimReply { claimed, last, .. } => sane_id(*claimed) && sane_id(*last) && last <= claimed,
             Self::TimeoutNow { .. } => true,
         }
     }

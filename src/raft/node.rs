@@ -1,7 +1,7 @@
 //! The node: its state, the calls that come in, and what is handed out. The work of each role is in its own file.
 
 use super::canvass::{Canvass, PreVoteAsked};
-use super::claim::ClaimReplies;
+use super::claim::{ClaimReplies, is_unknown_claim};
 use super::election::Tally;
 use super::follower::Verified;
 use super::hard_state::{HardState, HardStateCell};
@@ -87,7 +87,8 @@ impl Raft {
     ///
     /// The term is raised to that of the last entry, damaged or not (entries of a term may reach the disk before the term does; no
     /// vote or reply of that term has left then). A claimed tail that the log covers, or that a single voter has,
-    /// is settled at once; another is written again.
+    /// is settled at once (not an unknown one: nobody but an operator can say that what it held may go); another is
+    /// written again.
     ///
     /// # Panics
     /// Where a limit of `config` is zero.
@@ -106,7 +107,7 @@ impl Raft {
             hard.put(HardState { term: seen, voted_for: None, ..hard_state });
         }
         if let Some(claim) = hard_state.claimed_tail {
-            let alone = membership.voters() == [config.id];
+            let alone = membership.voters() == [config.id] && !is_unknown_claim(claim);
             if claim <= last || alone {
                 hard.put(HardState { claimed_tail: None, ..*hard.get() });
             } else {
@@ -183,7 +184,7 @@ impl Raft {
                 self.on_heartbeat_reply(from, term, round, appended, stable);
             }
             Message::ClaimQuery { term, claimed } => self.on_claim_query(from, term, claimed),
-            Message::ClaimReply { term, claimed, .. } => self.on_claim_reply(from, term, claimed),
+            Message::ClaimReply { term, claimed, last } => self.on_claim_reply(from, term, claimed, last),
             Message::TimeoutNow { term } => self.on_timeout_now(from, term),
         }
         self.check();

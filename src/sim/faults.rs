@@ -76,7 +76,8 @@ struct Temper {
     loss_max: u64,
     /// Weight of each kind: network, node, disk.
     weights: [u64; 3],
-    /// Machines may lose power (a `memory` cluster promises nothing then).
+    /// Any machines may lose power; in a `memory` cluster, which promises nothing where a quorum does, a minority at a
+    /// time.
     power: bool,
 }
 
@@ -214,7 +215,7 @@ impl Adversary {
                 }
                 self.count(fault::POWER_LOSS_ALL);
             }
-            3..=6 if self.temper.power => {
+            3..=6 if self.temper.power || is_minority_in_doubt(nodes, place) => {
                 self.fell(now_ns, &mut nodes[place], Death::PowerLost);
                 self.count(fault::POWER_LOSS);
             }
@@ -264,4 +265,10 @@ impl Adversary {
     fn pick(&mut self, hosts: &[Host]) -> Host {
         hosts[self.prng.below(hosts.len() as u64) as usize]
     }
+}
+
+/// Whether, once this node has lost its page cache, a quorum still has all that it acknowledged.
+fn is_minority_in_doubt(nodes: &[SimNode], place: usize) -> bool {
+    let lost = nodes.iter().enumerate().filter(|(at, node)| *at == place || node.is_in_doubt()).count();
+    lost <= (nodes.len() - 1) / 2
 }

@@ -36,6 +36,7 @@ use crate::entry::{
 };
 use crate::log::{self, Identity, LogOptions, LogReader};
 use crate::metrics::{Counter, Counters};
+use crate::raft::claim::is_unknown_claim;
 
 /// The only group.
 pub const GROUP: GroupId = GroupId(0);
@@ -215,6 +216,8 @@ pub struct SimNode {
     pub running: Option<Running>,
     /// How often it has been started.
     pub life: u64,
+    /// It went down with its page cache, or before it had got back what it lost then; see [`SimNode::is_in_doubt`].
+    lost_cache: bool,
     /// It takes no turns before this (a stopped process).
     pub paused_until_ns: u64,
     /// It starts again then.
@@ -249,6 +252,7 @@ impl SimNode {
             disk,
             running: None,
             life: 0,
+            lost_cache: false,
             paused_until_ns: 0,
             restart_at_ns: None,
             rare: BTreeMap::new(),
@@ -279,6 +283,8 @@ impl SimNode {
         self.life += 1;
         self.note_rare("torn_tail_cut", u64::from(booted.cut.is_some()));
         self.note_rare("claimed_tail", u64::from(booted.start.restored.hard_state.claimed_tail.is_some()));
+        let doubt = booted.start.restored.hard_state.claimed_tail.is_some_and(is_unknown_claim);
+        self.note_rare("in_doubt", u64::from(doubt));
         self.restart_at_ns = None;
         self.paused_until_ns = 0;
         let seed = self.prng.next_u64();
@@ -289,9 +295,19 @@ impl SimNode {
         Ok(())
     }
 
+    /// Whether it may lack entries that it acknowledged.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        match &self.running {
+            Some(running) => running.batcher.raft().claimed_tail().is_some(),
+            None => self.lost_cache,
+        }
+    }
+
     /// It is gone: agents, sockets, and what the disk had not made durable.
     pub fn die(&mut self, death: Death) {
         self.harvest();
+        self.lost_cache = death == Death::PowerLost || self.is_in_doubt();
         self.world.borrow_mut().kill_host(self.host(), death == Death::PowerLost);
         self.running = None;
         (self.writer_due_ns, self.reader_due_ns, self.reports_due_ns) = (None, None, None);

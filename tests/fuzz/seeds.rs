@@ -87,6 +87,7 @@ fn stored_seeds(add: &mut impl FnMut(&'static str, &str, Vec<u8>)) {
         claimed_tail: Some(EntryId::new(Term(8), LogIndex(77))),
         pins: (1..=7).map(|n| (NodeId(n), Incarnation(u128::from(n) << 100))).collect(),
         boot_id_hash: 5,
+        closed: false,
     };
     add("hard_state", "full", full.encode(4));
     add("checkpoint", "checkpoint", directory::checkpoint());

@@ -121,7 +121,7 @@ fn a_damaged_checkpoint_costs_a_longer_replay_and_two_are_named() {
     disk.flip_bit(&newest, 300, 1);
     let (store, recovered, seen) = open(disk.clone(), dir(), small()).unwrap();
     assert_eq!(recovered.report.checkpoint, Some(log[29].id()), "the older one serves");
-    assert_eq!(recovered.report.damaged_checkpoints, [newest.clone()]);
+    assert_eq!(recovered.report.damaged_checkpoints, std::slice::from_ref(&newest));
     assert_eq!((seen.last(), recovered.floor.index), (log.last(), LogIndex(20)));
     drop(store);
     disk.flip_bit(&older, 20, 1);
@@ -168,7 +168,7 @@ fn a_trimmed_log_is_verified_and_mended_like_any_other() {
     disk.flip_bit(&first.file, 50, 1);
     disk.flip_bit(&second.file, ENTRIES_POSITION + 300, 1);
     let mut mender = Mender::open(disk.clone(), dir(), small()).unwrap();
-    assert_eq!(mender.rebuilt(), [first.file.clone()]);
+    assert_eq!(mender.rebuilt(), std::slice::from_ref(&first.file));
     let run = mender.runs()[0].clone();
     assert_eq!((run.first, run.last), (second.base_index, second.base_index));
     mender.mend(&[vec![log[run.first.0 as usize - 1].clone()]]).unwrap();

@@ -333,6 +333,7 @@ fn pitfall_2_hard_state_is_durable_on_return_and_never_half_written() {
             claimed_tail: term.is_multiple_of(2).then(|| EntryId::new(Term(term), LogIndex(term + 100))),
             pins: (1..=term as u16 % 8).map(|n| (NodeId(n), Incarnation(term.into()))).collect(),
             boot_id_hash: term,
+            closed: term.is_multiple_of(3),
         };
         if term % 4 == 0 {
             disk.plan(1 + term % 2, Fault::Crash);

@@ -212,8 +212,11 @@ impl Model {
         assert!(recovered.commit_hint <= recovered.last.index);
         let mut stored = recovered.hard_state.clone();
         let claimed = stored.claimed_tail.take();
-        let fits =
-            |state: &StoredHardState| StoredHardState { claimed_tail: None, ..state.clone() } == stored;
+        // Whether the end was orderly is the store's own note.
+        let closed = stored.closed;
+        let fits = |state: &StoredHardState| {
+            StoredHardState { claimed_tail: None, closed, ..state.clone() } == stored
+        };
         assert!(fits(&self.hard_state) || self.hard_state_maybe.as_ref().is_some_and(fits), "seed {seed}");
         if let Some(claimed) = claimed {
             self.check_claim(claimed, recovered);

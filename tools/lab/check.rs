@@ -23,11 +23,26 @@ pub fn read(
     topic: &str,
     end: Offset,
     interrupt: &Interrupt,
+    on_event: impl FnMut(&Delivered<'_>),
+) -> LabResult<()> {
+    read_from(server, topic, From::Earliest, end, interrupt, on_event)
+}
+
+/// The same from somewhere else than the beginning.
+///
+/// # Errors
+/// As of [`read`].
+pub fn read_from(
+    server: SocketAddr,
+    topic: &str,
+    from: From,
+    end: Offset,
+    interrupt: &Interrupt,
     mut on_event: impl FnMut(&Delivered<'_>),
 ) -> LabResult<()> {
     let mut options = ClientOptions::new(vec![server]);
     options.no_progress_timeout = PATIENCE;
-    let wish = SubscribeOptions { filter: topic.to_owned(), ..SubscribeOptions::new(From::Earliest) };
+    let wish = SubscribeOptions { filter: topic.to_owned(), ..SubscribeOptions::new(from) };
     let mut subscriber = Subscriber::open(options, wish)?;
     let mut moved = (Instant::now(), subscriber.position());
     while subscriber.position() <= end {

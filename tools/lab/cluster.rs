@@ -18,12 +18,16 @@ use tercet::base::ids::{NodeId, Term};
 use tercet::client::{NodeRole, NodeStatus, query_status_all};
 use tercet::config::{NodeAddresses, Settings, ThreadingMode};
 use tercet::entry::Durability;
+use tercet::log::hard_state::HardStateFile;
+use tercet::log::layout::HARD_STATE_NAME;
+use tercet::log::{LogError, RealDisk};
 
 use super::error::{LabError, LabResult};
 use super::interrupt::Interrupt;
 use super::namespaces::Namespaces;
 use super::network::Network;
 use super::ports::free_addresses;
+use super::power::{self, LossyDisk, Switch};
 
 /// Time for anything that should take a fraction of it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,6 +51,8 @@ pub struct Plan {
     pub heartbeat_interval: Option<Duration>,
     /// Whether nodes and clients reach nodes through proxies that can fail. A killed node's proxies refuse.
     pub proxied: bool,
+    /// Each node on a file system of so many bytes whose power can be cut; none: on the host's.
+    pub lossy_disk_bytes: Option<u64>,
 }
 
 impl Plan {
@@ -61,6 +67,7 @@ impl Plan {
             segment_bytes: None,
             heartbeat_interval: None,
             proxied: false,
+            lossy_disk_bytes: None,
         }
     }
 }
@@ -108,6 +115,8 @@ pub struct Cluster {
     pub network: Option<Network>,
     /// Ends every wait.
     interrupt: Interrupt,
+    /// By node, where the plan asked for them. Unmounted before the directory goes.
+    disks: Vec<LossyDisk>,
     dir: TempDir,
 }
 
@@ -147,13 +156,16 @@ impl Cluster {
     ) -> LabResult<Self> {
         let dir = tempfile::Builder::new().prefix("tercet-lab-").tempdir()?;
         let network = if plan.proxied { Some(Network::start(direct)?) } else { None };
-        let mut nodes = Vec::new();
+        let (mut nodes, mut disks) = (Vec::new(), Vec::new());
         for own in direct {
+            if let Some(bytes) = plan.lossy_disk_bytes {
+                disks.push(LossyDisk::create(&data_dir(dir.path(), own.0), bytes)?);
+            }
             let seen = seen_by(own.0, direct, network.as_ref());
             let node = prepare(plan, dir.path(), &seen, *own, network.as_ref())?;
             nodes.push(Node { prefix: prefix(own.0), ..node });
         }
-        let mut cluster = Self { nodes, network, interrupt: interrupt.clone(), dir };
+        let mut cluster = Self { nodes, network, interrupt: interrupt.clone(), disks, dir };
         for node in &mut cluster.nodes {
             node.spawn()?;
         }
@@ -246,14 +258,50 @@ impl Cluster {
     /// # Errors
     /// When it is not within [`PATIENCE`].
     pub fn restart(&mut self, id: NodeId) -> LabResult<()> {
+        self.restart_with(id, &[])
+    }
+
+    /// The same with more flags for `tercet node`.
+    ///
+    /// # Errors
+    /// As of [`restart`](Self::restart).
+    pub fn restart_with(&mut self, id: NodeId, flags: &[&str]) -> LabResult<()> {
         let interrupt = self.interrupt.clone();
         let node = self.node_mut(id);
-        node.spawn()?;
+        node.spawn_with(flags)?;
         node.wait_ready(&interrupt)?;
         if let Some(network) = &self.network {
             network.listen_node(id)?;
         }
         Ok(())
+    }
+
+    /// The power of these nodes fails at one moment, and their processes are gone. What they had not synced is lost.
+    ///
+    /// # Errors
+    /// When the plan did not ask for such disks, or they cannot be cut.
+    pub fn cut_power(&mut self, ids: &[NodeId]) -> LabResult<()> {
+        let disks = ids.iter().map(|id| self.disk_place(*id)).collect::<LabResult<Vec<usize>>>()?;
+        let switches = disks.iter().map(|at| self.disks[*at].switch()).collect::<LabResult<Vec<Switch>>>()?;
+        power::cut_all(&switches)?;
+        ids.iter().try_for_each(|id| self.kill(*id))
+    }
+
+    /// Power is back: their disks are there again. The nodes do not run yet.
+    ///
+    /// # Errors
+    /// When a disk cannot be mounted again.
+    pub fn restore_power(&mut self, ids: &[NodeId]) -> LabResult<()> {
+        for id in ids {
+            let at = self.disk_place(*id)?;
+            self.disks[at].restore()?;
+        }
+        Ok(())
+    }
+
+    fn disk_place(&self, id: NodeId) -> LabResult<usize> {
+        let place = self.nodes.iter().position(|node| node.id == id).filter(|at| *at < self.disks.len());
+        place.ok_or_else(|| LabError::Failed(format!("node {id} has no disk whose power can be cut")))
     }
 
     // What nodes say.
@@ -416,6 +464,10 @@ fn seen_by(
     direct.iter().map(seen).collect()
 }
 
+fn data_dir(dir: &Path, id: NodeId) -> PathBuf {
+    dir.join(format!("node-{id}"))
+}
+
 fn prepare(
     plan: &Plan,
     dir: &Path,
@@ -424,7 +476,7 @@ fn prepare(
     network: Option<&Network>,
 ) -> LabResult<Node> {
     let (id, direct, _) = own;
-    let data_dir = dir.join(format!("node-{id}"));
+    let data_dir = data_dir(dir, id);
     let mut settings = Settings::with_defaults("lab", id, data_dir.clone(), seen);
     settings.log.durability = plan.durability;
     settings.threads.mode = plan.threads;
@@ -474,12 +526,17 @@ impl Node {
     }
 
     fn spawn(&mut self) -> LabResult<()> {
+        self.spawn_with(&[])
+    }
+
+    fn spawn_with(&mut self, flags: &[&str]) -> LabResult<()> {
         fs::create_dir_all(self.faults_dir())?;
         let words = [&self.prefix[..], &[self.tercet.clone().into_os_string()]].concat();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         command.env("LAB_FAULTS_DIR", self.faults_dir());
         command.arg("node").arg("--config").arg(&self.config).arg("--die-with-parent");
+        command.args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Ctrl-C on a terminal is for the tool alone.
         command.process_group(0);
@@ -565,6 +622,25 @@ impl Node {
             std::thread::sleep(LOOK);
         }
         Ok(None)
+    }
+
+    /// To the node, which does not run, its next start will look like one after a boot of its machine: what it last
+    /// wrote bears another boot id.
+    ///
+    /// # Errors
+    /// When its hard state cannot be read or written.
+    pub fn pretend_reboot(&self) -> LabResult<()> {
+        let path = self.data_dir.join(HARD_STATE_NAME);
+        let failed = |error: LogError| LabError::Failed(format!("node {}: {error}", self.id));
+        let (mut file, mut stored) = HardStateFile::open(&RealDisk, &path, true).map_err(failed)?;
+        stored.boot_id_hash = !stored.boot_id_hash;
+        file.write(&stored).and_then(|()| file.sync_copy()).map_err(|error| failed(error.into()))
+    }
+
+    /// How often its log says this.
+    #[must_use]
+    pub fn has_said(&self, what: &str) -> usize {
+        fs::read_to_string(&self.log).map_or(0, |text| text.matches(what).count())
     }
 
     /// `tercet log verify` of its directory: the exit code (0 whole, 4 damaged), and what was said. Stop it before.

@@ -74,6 +74,12 @@ impl History {
         within.map(waited).max().unwrap_or(0)
     }
 
+    /// The last sequence that was acknowledged; acknowledgements come in order.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.runs.iter().map(|run| run.first_sequence + u64::from(run.count) - 1).max().unwrap_or(0)
+    }
+
     /// The offset of each sequence, from 1 (zero: unknown), for the first `events`; and how many of those have not
     /// exactly one acknowledgement.
     #[must_use]
@@ -98,6 +104,8 @@ impl History {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    /// Nobody waits for what is not acknowledged yet.
+    abandoned: AtomicBool,
     /// Events handed to the publisher.
     sent: AtomicU64,
     /// All up to this sequence are acknowledged.
@@ -113,6 +121,16 @@ pub struct Load {
     waker: Waker,
     start: Instant,
     pace: Pace,
+}
+
+/// What is left of a load.
+pub struct Concluded {
+    /// What was acknowledged.
+    pub history: History,
+    /// Events that were handed to the publisher.
+    pub sent: u64,
+    /// Why not all of them are acknowledged, where they should be.
+    pub failure: Option<LabError>,
 }
 
 /// The body of an event follows from its sequence, so that every reader can check it.
@@ -207,6 +225,35 @@ impl Load {
         let history = std::mem::take(&mut *self.shared.history.lock());
         Ok((history, self.sent()))
     }
+
+    /// As [`Load::finish`], but gives what was acknowledged in every case, with why the rest was not. With no `limit`
+    /// ends at once, and that is no failure.
+    ///
+    /// # Errors
+    /// When its thread broke down.
+    pub fn conclude(mut self, limit: Option<Duration>) -> LabResult<Concluded> {
+        self.shared.abandoned.store(limit.is_none(), Ordering::Release);
+        self.shared.stop.store(true, Ordering::Release);
+        let _ = self.waker.wake();
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let mut failure = None;
+        while failure.is_none() && self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                let left = self.sent() - self.acked();
+                failure = Some(LabError::Failed(format!("{left} events are not acknowledged in time")));
+                self.shared.abandoned.store(true, Ordering::Release);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            return Err(LabError::Failed("the load broke down".to_owned()));
+        }
+        let history = std::mem::take(&mut *self.shared.history.lock());
+        if limit.is_some() {
+            failure = self.check().err().or(failure);
+        }
+        Ok(Concluded { history, sent: self.sent(), failure })
+    }
 }
 
 impl Drop for Load {
@@ -238,8 +285,7 @@ impl Worker {
         loop {
             // Nobody waits for an owner that is gone.
             let stopping = self.shared.stop.load(Ordering::Acquire);
-            let over =
-                stopping && (self.publisher.outstanding() == 0 || Arc::strong_count(&self.shared) == 1);
+            let over = stopping && (self.publisher.outstanding() == 0 || self.is_abandoned());
             if over {
                 return Ok(());
             }
@@ -255,6 +301,10 @@ impl Worker {
                 if full { WAIT } else { self.pace.until(sent, self.start.elapsed()).clamp(GATHER, WAIT) };
             self.poll(wait)?;
         }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.shared.abandoned.load(Ordering::Acquire) || Arc::strong_count(&self.shared) == 1
     }
 
     fn poll(&mut self, wait: Duration) -> Result<(), ClientError> {

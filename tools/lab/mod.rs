@@ -7,6 +7,7 @@
 //! - [`load`]: an open-loop publisher on a thread of its own, with a history of its acknowledgements.
 //! - [`hogs`]: busy threads beside it all.
 //! - [`probe`]: how long the disk takes for a bystander.
+//! - [`power`]: disks that lose power; where the system allows it.
 //! - [`check`]: reads everything back and compares it with what was acknowledged.
 //!
 //! Nodes die with the *thread* that started them, so that nothing is left behind whatever ends the tool: start them
@@ -25,5 +26,6 @@ pub mod network;
 #[path = "../../src/bin/tercet/pace.rs"]
 pub mod pace;
 pub mod ports;
+pub mod power;
 pub mod probe;
 pub mod proxy;

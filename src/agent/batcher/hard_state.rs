@@ -59,7 +59,13 @@ impl HardStateWriter {
 impl<C: Clock> Batcher<C> {
     /// The core changed term, vote or claim.
     pub(super) fn write_hard_state(&mut self, version: u64, state: &HardState) {
+        self.counters.in_doubt.set(u64::from(state.claimed_tail.is_some()));
         let stored = &mut self.hard_state.stored;
+        if stored.claimed_tail.is_some() && state.claimed_tail.is_none() {
+            tracing::info!(
+                "nothing that this node acknowledged is missing any more; it takes part in elections again"
+            );
+        }
         stored.term = state.term;
         stored.voted_for = state.voted_for;
         stored.claimed_tail = state.claimed_tail;

@@ -140,6 +140,8 @@ struct BatcherCounters {
     checkpoints_sent: Counter,
     // Leaders' checkpoints with which this node's log began anew.
     checkpoints_installed: Counter,
+    // 1 while this node may have lost what it acknowledged (a claimed tail, known or unknown), else 0.
+    in_doubt: Counter,
 }
 
 impl BatcherCounters {
@@ -162,6 +164,7 @@ impl BatcherCounters {
             checkpoints: counters.register("batcher_checkpoints"),
             checkpoints_sent: counters.register("batcher_checkpoints_sent"),
             checkpoints_installed: counters.register("batcher_checkpoints_installed"),
+            in_doubt: counters.register("batcher_in_doubt"),
         }
     }
 }

@@ -70,6 +70,8 @@ impl Retention {
             self.marks.pop_back();
         }
         self.marks.push_back(mark);
+        // Also those of a log that has been put away: an installed one begins with a mark at its floor.
+        self.forget_marks();
         self.checkpoint_is_due = true;
         self.next_look_ns = 0;
     }
@@ -274,6 +276,24 @@ mod tests {
         assert_eq!(first(&log, keep(1000), 3), None, "the log keeps its beginning for it");
         assert_eq!(first(&log, keep(200), 3), Some(61), "two segments more, and no third");
         assert_eq!(first(&log, keep(0), 3), Some(81));
+    }
+
+    #[test]
+    fn marks_of_a_log_that_was_put_away_are_forgotten_also_when_they_come_late() {
+        let mark = |index: u64| SegmentMark {
+            floor: LogFloor { index: LogIndex(index), offset: Offset(3 * index) },
+            bytes_before: 100,
+            log_time_ns: index,
+        };
+        let mut log = retention(3);
+        log.floor = LogFloor { index: LogIndex(50), offset: Offset(150) };
+        log.marks.clear();
+        // Under way when the log began anew at 50; the installed segment's own mark comes behind them.
+        [31, 41, 61, 71].into_iter().for_each(|index| log.note_segment(mark(index)));
+        log.note_segment(mark(50));
+        assert!(log.marks.is_empty(), "{:?}", log.marks);
+        log.note_segment(mark(90));
+        assert_eq!(log.marks.iter().map(|mark| mark.floor.index.0).collect::<Vec<_>>(), [90]);
     }
 
     #[test]

@@ -99,6 +99,10 @@ pub struct NodeOptions {
     /// Overrides data_dir
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
+    /// `node` of a cluster of durability 'memory', after power failed on a quorum: go on with what is left, and lose
+    /// acknowledged events that no node has
+    #[arg(long)]
+    pub accept_loss: bool,
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     pub die_with_parent: bool,

@@ -31,6 +31,13 @@ fn tell(settings: &Settings, report: &StartReport) {
         tracing::warn!("torn tail: {cut}");
     }
     let id = settings.node_id;
+    if report.is_in_doubt {
+        tracing::warn!(
+            "node {id}: its machine went down without a clean stop, and in a cluster of durability 'memory' events that \
+             this node acknowledged may be lost with it; it neither votes nor leads until it has caught up with a \
+             leader; if so many nodes say this that no leader can be elected, start them with --accept-loss"
+        );
+    }
     if report.is_mending {
         tracing::warn!("node {id}: mending before it takes part; it neither votes nor leads meanwhile");
     } else {
@@ -48,7 +55,7 @@ pub fn run(options: &NodeOptions) -> Outcome {
     }
     let settings = settings(options)?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let (mut node, report) = RunningNode::start(&settings)?;
+    let (mut node, report) = RunningNode::start_as_told(&settings, options.accept_loss)?;
     tell(&settings, &report);
     let mut is_told = false;
     while signals.pending().next().is_none() && !node.is_ending() {

@@ -81,17 +81,34 @@ fn to_json((server, row): &Row) -> Value {
         "uptime_ms": status.uptime_ms,
         "version": status.version,
         "mending_entries": mending_entries(status),
+        "in_doubt": is_in_doubt(status),
         "counters": counters,
     })
 }
 
+fn counter(status: &NodeStatus, wanted: &str) -> u64 {
+    let found = status.counters.iter().find(|(name, _)| name == wanted);
+    found.map_or(0, |(_, value)| *value)
+}
+
 /// Damaged entries that the node waits for before it takes part; 0 for one that does.
 fn mending_entries(status: &NodeStatus) -> u64 {
-    let counter = |wanted: &str| {
-        let found = status.counters.iter().find(|(name, _)| name == wanted);
-        found.map_or(0, |(_, value)| *value)
-    };
-    counter("mending_entries_lost").saturating_sub(counter("mending_entries_mended"))
+    counter(status, "mending_entries_lost").saturating_sub(counter(status, "mending_entries_mended"))
+}
+
+/// Whether the node may have lost entries that it acknowledged, and so neither leads nor helps to elect one that lacks
+/// them, until a leader (or the other nodes) have settled it.
+fn is_in_doubt(status: &NodeStatus) -> bool {
+    counter(status, "batcher_in_doubt") > 0
+}
+
+fn role(status: &NodeStatus) -> String {
+    let role = status.role.as_str();
+    match (mending_entries(status) > 0, is_in_doubt(status)) {
+        (true, _) => "mending".to_owned(),
+        (false, true) => format!("{role}, in doubt"),
+        (false, false) => role.to_owned(),
+    }
 }
 
 const COLUMNS: [&str; 11] = [
@@ -132,7 +149,7 @@ fn to_cells(server: SocketAddr, status: &NodeStatus) -> Vec<String> {
     vec![
         status.node_id.to_string(),
         server.to_string(),
-        if mending_entries(status) > 0 { "mending" } else { status.role.as_str() }.to_owned(),
+        role(status),
         status.term.to_string(),
         status.leader_id.map_or_else(|| "?".to_owned(), |leader| leader.to_string()),
         status.commit_index.to_string(),

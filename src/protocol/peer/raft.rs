@@ -91,10 +91,10 @@ fn put_message(out: &mut FrameWriter<'_>, message: &Message) {
             out.put_u64(term.0);
             put_id(out, *claimed);
         }
-        Message::ClaimReply { term, claimed, has_it } => {
+        Message::ClaimReply { term, claimed, last } => {
             out.put_u64(term.0);
             put_id(out, *claimed);
-            put_bool(out, *has_it);
+            put_id(out, *last);
         }
         Message::TimeoutNow { term } => out.put_u64(term.0),
         Message::Append { .. } => unreachable!("encode_message takes appends apart"),
@@ -172,7 +172,7 @@ pub(super) fn read_message(f: &mut Fields<'_>) -> Result<Message, ProtocolError>
         }
         kind::CLAIM_QUERY => Message::ClaimQuery { term, claimed: f.entry_id("claimed")? },
         kind::CLAIM_REPLY => {
-            Message::ClaimReply { term, claimed: f.entry_id("claimed")?, has_it: f.bool("has_it")? }
+            Message::ClaimReply { term, claimed: f.entry_id("claimed")?, last: f.entry_id("last")? }
         }
         kind::TIMEOUT_NOW => Message::TimeoutNow { term },
         kind => return Err(ProtocolError::UnexpectedKind { what: "a node's peer port", kind }),

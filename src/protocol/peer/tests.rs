@@ -65,10 +65,8 @@ fn message() -> impl Strategy<Value = Message> {
             Message::HeartbeatReply { term, round, appended, stable }
         }),
         (term(), id()).prop_map(|(term, claimed)| Message::ClaimQuery { term, claimed }),
-        (term(), id(), any::<bool>()).prop_map(|(term, claimed, has_it)| Message::ClaimReply {
-            term,
-            claimed,
-            has_it
+        (term(), id(), id()).prop_map(|(term, one, other)| {
+            Message::ClaimReply { term, claimed: one.max(other), last: one.min(other) }
         }),
         term().prop_map(|term| Message::TimeoutNow { term }),
     ]

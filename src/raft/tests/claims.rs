@@ -2,6 +2,7 @@
 
 use super::{append, drain, i, id, members, n, restored, t};
 use crate::base::ids::EntryId;
+use crate::raft::claim::unknown_claim;
 use crate::raft::{HardState, Message, Raft, Role, TimerKind};
 
 /// A node of `voters` in term 2 whose log holds entries 1 to 3 (term 1) and whose disk once held more.
@@ -15,8 +16,14 @@ fn votes_for(raft: &mut Raft, term: u64, last: EntryId) -> bool {
     drain(raft).messages.iter().any(|(_, m)| matches!(m, Message::VoteReply { granted: true, .. }))
 }
 
-fn reply(term: u64, reach: EntryId, has_it: bool) -> Message {
-    Message::ClaimReply { term: t(term), claimed: reach, has_it }
+/// From a node whose last entry is that.
+fn reply(term: u64, last: EntryId) -> Message {
+    claiming_reply(term, last, last)
+}
+
+/// From a node that claims more than it has.
+fn claiming_reply(term: u64, claimed: EntryId, last: EntryId) -> Message {
+    Message::ClaimReply { term: t(term), claimed, last }
 }
 
 #[test]
@@ -98,12 +105,12 @@ fn stable_entries_that_no_leader_of_this_term_verified_settle_nothing() {
 #[test]
 fn the_others_settle_it_when_none_of_them_can_have_it() {
     let mut raft = claimant(3, id(2, 5));
-    raft.step(n(2), reply(3, id(1, 3), false));
+    raft.step(n(2), reply(3, id(1, 3)));
     drain(&mut raft);
     assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "one of two others is not enough of three");
-    raft.step(n(2), reply(3, id(1, 3), false));
+    raft.step(n(2), reply(3, id(1, 3)));
     assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "nor the same one twice");
-    raft.step(n(3), reply(3, id(1, 2), false));
+    raft.step(n(3), reply(3, id(1, 2)));
     assert_eq!(raft.claimed_tail(), None);
     assert!(drain(&mut raft).hard_state.is_some());
 }
@@ -111,8 +118,8 @@ fn the_others_settle_it_when_none_of_them_can_have_it() {
 #[test]
 fn one_that_has_it_keeps_the_claim() {
     let mut raft = claimant(3, id(2, 5));
-    raft.step(n(2), reply(3, id(1, 3), false));
-    raft.step(n(3), reply(3, id(2, 5), true));
+    raft.step(n(2), reply(3, id(1, 3)));
+    raft.step(n(3), reply(3, id(2, 5)));
     assert_eq!(raft.claimed_tail(), Some(id(2, 5)));
 }
 
@@ -120,8 +127,8 @@ fn one_that_has_it_keeps_the_claim() {
 fn one_that_reaches_past_our_log_but_short_of_the_claim_lowers_it() {
     // Entry 5 is nobody's, but entry 4 may be committed with our help: 'no' to 5 must not forget 4.
     let mut raft = claimant(3, id(2, 5));
-    raft.step(n(2), reply(3, id(1, 3), false));
-    raft.step(n(3), reply(3, id(2, 4), false));
+    raft.step(n(2), reply(3, id(1, 3)));
+    raft.step(n(3), reply(3, id(2, 4)));
     assert_eq!(raft.claimed_tail(), Some(id(2, 4)));
     drain(&mut raft);
     assert!(!votes_for(&mut raft, 6, id(1, 3)));
@@ -132,8 +139,8 @@ fn one_that_reaches_past_our_log_but_short_of_the_claim_lowers_it() {
 fn an_answer_from_the_claims_own_term_binds_nobody() {
     // Its sender may yet help the leader of term 2 to commit entry 5 with our old acknowledgement.
     let mut raft = claimant(3, id(2, 5));
-    raft.step(n(2), reply(2, id(1, 3), false));
-    raft.step(n(3), reply(2, id(1, 3), false));
+    raft.step(n(2), reply(2, id(1, 3)));
+    raft.step(n(3), reply(2, id(1, 3)));
     assert_eq!(raft.claimed_tail(), Some(id(2, 5)));
 }
 
@@ -150,7 +157,7 @@ fn an_answer_of_no_binds_first_and_then_leaves() {
     assert_eq!(ready.hard_state.unwrap().1.term, t(3));
     assert!(ready.messages.is_empty(), "the term first");
     raft.hard_state_flushed(ready.hard_state.unwrap().0);
-    assert_eq!(raft.ready().messages, [(n(1), reply(3, id(1, 3), false))]);
+    assert_eq!(raft.ready().messages, [(n(1), reply(3, id(1, 3)))]);
 }
 
 #[test]
@@ -158,13 +165,15 @@ fn one_that_has_it_says_so_and_moves_no_term() {
     let hard = HardState { term: t(2), ..HardState::default() };
     let mut raft = restored(2, members(3, &[]), &[1, 1, 1, 2, 2, 2], hard);
     raft.step(n(1), Message::ClaimQuery { term: t(3), claimed: id(2, 5) });
-    assert_eq!(drain(&mut raft).messages, [(n(1), reply(2, id(2, 6), true))]);
+    assert_eq!(drain(&mut raft).messages, [(n(1), reply(2, id(2, 6)))]);
     assert_eq!(raft.term(), t(2));
     // One that answers for a damaged tail of its own does not deny it.
     let hard = HardState { term: t(2), voted_for: None, claimed_tail: Some(id(2, 7)) };
     let mut other = restored(3, members(3, &[]), &[1], hard);
+    other.timer_fired(TimerKind::LeaderQuiet);
     other.step(n(1), Message::ClaimQuery { term: t(3), claimed: id(2, 5) });
-    assert_eq!(drain(&mut other).messages, [(n(1), reply(2, id(2, 7), true))]);
+    let answer = claiming_reply(3, id(2, 7), id(1, 1));
+    assert_eq!(drain(&mut other).messages, [(n(1), answer)], "nor does it say that it has the entry whole");
 }
 
 #[test]
@@ -176,7 +185,7 @@ fn a_living_leader_is_not_deposed_by_a_query() {
     // In a term above the claim's it may answer as it is.
     leader.step(n(2), Message::ClaimQuery { term: t(3), claimed: id(1, 7) });
     assert_eq!(leader.role(), Role::Leader);
-    assert!(drain(&mut leader).messages.contains(&(n(2), reply(2, id(2, 2), true))));
+    assert!(drain(&mut leader).messages.contains(&(n(2), reply(2, id(2, 2)))));
 }
 
 #[test]
@@ -192,11 +201,144 @@ fn claims_that_the_log_covers_or_a_single_voter_has_are_settled_at_start() {
 #[test]
 fn even_clusters_need_fewer_answers() {
     let mut raft = claimant(2, id(2, 5));
-    raft.step(n(2), reply(3, id(1, 3), false));
+    raft.step(n(2), reply(3, id(1, 3)));
     assert_eq!(raft.claimed_tail(), None, "of two, entry 5 would need both");
     let mut raft = claimant(4, id(2, 5));
-    raft.step(n(2), reply(3, id(1, 3), false));
+    raft.step(n(2), reply(3, id(1, 3)));
     assert!(raft.claimed_tail().is_some());
-    raft.step(n(4), reply(3, id(1, 3), false));
+    raft.step(n(4), reply(3, id(1, 3)));
+    assert_eq!(raft.claimed_tail(), None);
+}
+
+// A `memory` cluster after an unclean reboot (rule 6): nobody knows how far the claim reached.
+
+/// A node of `voters` in term 2 whose log holds entries 1 to 3 (term 1), and that lost what else its page cache held.
+fn in_doubt(voters: u16) -> Raft {
+    claimant(voters, unknown_claim(t(2)))
+}
+
+#[test]
+fn pitfall_60_a_node_in_doubt_helps_nobody_who_may_lack_what_it_lost() {
+    let mut raft = in_doubt(3);
+    assert!(!votes_for(&mut raft, 3, id(1, 3)), "as far as what is left of its log");
+    assert!(
+        !votes_for(&mut raft, 4, id(2, 900)),
+        "however long, in a term in which it may have acknowledged more"
+    );
+    raft.timer_fired(TimerKind::Election);
+    assert_eq!(raft.role(), Role::Follower, "nor does it campaign");
+    assert!(votes_for(&mut raft, 5, id(3, 4)), "whose leader was elected without nodes in doubt");
+    assert!(raft.claimed_tail().is_some(), "a vote settles nothing");
+}
+
+#[test]
+fn pitfall_60_a_node_in_doubt_takes_part_again_once_it_is_where_its_leader_was_when_asked() {
+    let mut raft = in_doubt(3);
+    // The leader whose entries it had acknowledged still leads: the same term.
+    raft.step(n(2), Message::Heartbeat { term: t(2), commit: i(4), round: 1 });
+    let query = Message::ClaimQuery { term: t(3), claimed: unknown_claim(t(2)) };
+    assert!(drain(&mut raft).messages.contains(&(n(2), query)));
+    // All that is committed is here, but not all that it may have acknowledged.
+    raft.step(n(2), append(2, id(1, 3), &[2], 4));
+    raft.log_stable(0, i(4));
+    drain(&mut raft);
+    raft.step(n(2), reply(2, id(2, 6)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 6)));
+    raft.step(n(2), append(2, id(2, 4), &[2], 4));
+    raft.log_stable(0, i(5));
+    drain(&mut raft);
+    assert!(!votes_for(&mut raft, 3, id(2, 5)), "short of it");
+    let mut raft = in_doubt(3);
+    raft.step(n(2), append(2, id(1, 3), &[2, 2, 2], 4));
+    raft.log_stable(0, i(6));
+    raft.step(n(2), reply(2, id(2, 6)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), None, "it was there already");
+    raft.timer_fired(TimerKind::Election);
+    assert_eq!(raft.role(), Role::PreCandidate);
+}
+
+#[test]
+fn only_the_leader_of_this_term_settles_an_unknown_claim_alone() {
+    let mut raft = in_doubt(3);
+    raft.step(n(2), Message::Heartbeat { term: t(2), commit: i(0), round: 1 });
+    raft.step(n(3), reply(2, id(1, 3)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(unknown_claim(t(2))), "another follower");
+    let mut raft = in_doubt(3);
+    raft.step(n(2), reply(2, id(2, 6)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(unknown_claim(t(2))), "one that this node does not know to lead");
+}
+
+#[test]
+fn nodes_in_doubt_settle_nothing_among_themselves_and_whole_ones_do() {
+    let mut raft = in_doubt(3);
+    raft.step(n(2), claiming_reply(3, unknown_claim(t(2)), id(1, 3)));
+    raft.step(n(3), reply(3, id(2, 5)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(unknown_claim(t(2))), "a quorum rebooted: an operator must say so");
+    raft.step(n(2), reply(3, id(1, 3)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "both others are whole: the furthest of them");
+    // This is how the other one answers.
+    let mut other = in_doubt(3);
+    other.timer_fired(TimerKind::LeaderQuiet);
+    other.step(n(2), Message::ClaimQuery { term: t(3), claimed: unknown_claim(t(2)) });
+    let said = drain(&mut other).messages;
+    assert!(said.contains(&(n(2), claiming_reply(3, unknown_claim(t(2)), id(1, 3)))), "{said:?}");
+}
+
+#[test]
+fn a_leader_tells_a_node_in_doubt_how_far_it_is_and_goes_on_leading() {
+    let mut leader = restored(1, members(3, &[]), &[1], HardState { term: t(1), ..HardState::default() });
+    super::elect(&mut leader);
+    leader.step(n(2), Message::ClaimQuery { term: t(3), claimed: unknown_claim(t(2)) });
+    assert_eq!((leader.role(), leader.term()), (Role::Leader, t(2)));
+    assert!(drain(&mut leader).messages.contains(&(n(2), reply(2, id(2, 2)))));
+}
+
+#[test]
+fn a_single_voter_in_doubt_waits_for_an_operator() {
+    let mut alone = in_doubt(1);
+    alone.timer_fired(TimerKind::Election);
+    drain(&mut alone);
+    assert_eq!((alone.role(), alone.claimed_tail()), (Role::Follower, Some(unknown_claim(t(2)))));
+}
+
+#[test]
+fn pitfall_60_an_entry_that_is_torn_on_every_disk_that_had_it_keeps_nobody_from_leading() {
+    // Power failed everywhere: node 2 claims what node 1 claims, and neither will ever have it.
+    let mut raft = claimant(3, id(2, 5));
+    raft.step(n(2), claiming_reply(3, id(2, 5), id(1, 3)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "node 3 may have it");
+    raft.step(n(3), reply(3, id(1, 2)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), None);
+    raft.timer_fired(TimerKind::Election);
+    assert_eq!(raft.role(), Role::PreCandidate);
+}
+
+#[test]
+fn of_what_is_torn_everywhere_only_what_nobody_has_whole_is_given_up() {
+    let mut raft = claimant(3, id(2, 7));
+    raft.step(n(2), claiming_reply(3, id(2, 7), id(2, 5)));
+    raft.step(n(3), reply(3, id(1, 3)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "node 2 has that one");
+    // Of five, one that is silent may have everything.
+    let mut raft = claimant(5, id(2, 5));
+    raft.step(n(2), claiming_reply(3, id(2, 5), id(1, 3)));
+    raft.step(n(3), reply(3, id(1, 3)));
+    raft.step(n(4), reply(3, id(1, 3)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)));
+    raft.step(n(5), claiming_reply(3, unknown_claim(t(2)), id(1, 3)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "and one in doubt may have had it");
+    raft.step(n(5), reply(3, id(1, 3)));
+    drain(&mut raft);
     assert_eq!(raft.claimed_tail(), None);
 }

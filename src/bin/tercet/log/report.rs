@@ -135,8 +135,15 @@ fn write_text(out: &mut String, data_dir: &Path, report: &VerifyReport) -> std::
         recovery.watermark,
         report.commit_hint
     )?;
-    if let Some(claimed) = report.hard_state.claimed_tail {
-        writeln!(out, "  claims {claimed}, which it once held")?;
+    match report.hard_state.claimed_tail {
+        Some(_) if report.hard_state.is_in_doubt() => {
+            writeln!(
+                out,
+                "  may have lost its newest entries when its machine went down (durability 'memory')"
+            )?;
+        }
+        Some(claimed) => writeln!(out, "  claims {claimed}, which it once held")?,
+        None => {}
     }
     if recovery.damaged_slots > 0 {
         writeln!(out, "  {} damaged watermark slots, whose twins were used", recovery.damaged_slots)?;
