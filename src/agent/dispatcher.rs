@@ -16,9 +16,10 @@ use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::entry::{Durability, parse_event, validate_producer_name};
 use crate::metrics::{Counter, Counters};
 use crate::protocol::client::{
-    AckRun, COUNTERS_MAX, ChangeOutcome, ClientMessage, CommitAnswer, Counter as CounterValue, GoodbyeReason,
-    LeaderMembers, List, MemberRow, MembersAnswer, ProducerOpened, Publish, PublishAck, PublishError,
-    PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply, TransferCode, TransferOutcome,
+    AckRun, COUNTERS_MAX, ChangeCode, ChangeOutcome, ClientMessage, CommitAnswer, Counter as CounterValue,
+    GoodbyeReason, LeaderMembers, List, MemberRow, MembersAnswer, ProducerOpened, Publish, PublishAck,
+    PublishError, PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply, TransferCode,
+    TransferOutcome,
 };
 use crate::protocol::frame::split_frame;
 
@@ -270,11 +271,7 @@ impl<N: Net> Dispatcher<N> {
                 self.send_members(connection, request_id, members);
             }
             BatcherReply::MemberChanged { connection, request_id, outcome } => {
-                let (term, leader_id) = (self.reception.term(), self.reception.other_leader());
-                let address = self.reception.address_of(leader_id).to_owned();
-                let elsewhere = ChangeOutcome::NotLeader { term, leader_id, address: &address };
-                let outcome = ChangeOutcome::of(outcome, elsewhere);
-                self.send(connection, &ServerMessage::ChangeMemberReply { request_id, outcome });
+                self.send_member_changed(connection, request_id, outcome);
             }
             BatcherReply::NotLeader { connection } => {
                 if let Some(client) = self.client(connection) {
@@ -307,6 +304,14 @@ impl<N: Net> Dispatcher<N> {
             TransferCode::InProgress => TransferOutcome::InProgress,
         };
         self.send(connection, &ServerMessage::TransferReply { request_id, outcome });
+    }
+
+    fn send_member_changed(&mut self, connection: ConnectionId, request_id: u64, outcome: ChangeCode) {
+        let (term, leader_id) = (self.reception.term(), self.reception.other_leader());
+        let address = self.reception.address_of(leader_id).to_owned();
+        let elsewhere = ChangeOutcome::NotLeader { term, leader_id, address: &address };
+        let outcome = ChangeOutcome::of(outcome, elsewhere);
+        self.send(connection, &ServerMessage::ChangeMemberReply { request_id, outcome });
     }
 
     /// Adds the addresses, which only the settings file knows.

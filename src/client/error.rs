@@ -212,6 +212,47 @@ pub enum ClientError {
     /// The leader is handing over already, on another request.
     #[error("another transfer of leadership is under way; look at `tercet status` and try again")]
     TransferInProgress,
+    /// The cluster has no such member.
+    #[error("node {node} is no member of this cluster; `tercet member list` shows who is")]
+    UnknownMember {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node that is to be replaced leads.
+    #[error("node {node} leads, so its disk is not lost; hand leadership over first (`tercet transfer`)")]
+    LeaderItself {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node that is to be replaced has not shown up with another disk.
+    #[error(
+        "no new disk of node {node} has shown up; run `tercet format` for it, start it, and try again (where it runs on the disk that the cluster knows, there is nothing to replace)"
+    )]
+    NoNewDisk {
+        /// The node.
+        node: NodeId,
+    },
+    /// The learner does not come closer to the end of the log.
+    #[error(
+        "node {node} has not caught up and makes no progress; check that it runs and reaches the leader (`tercet member list`), and run the same again"
+    )]
+    NotCaughtUp {
+        /// The node.
+        node: NodeId,
+    },
+    /// Without the node nothing could be committed.
+    #[error(
+        "too few of the other voters are reachable to do without node {node}; start them first, and run the same again"
+    )]
+    NoQuorumWithout {
+        /// The node.
+        node: NodeId,
+    },
+    /// Another change of the members is not committed yet.
+    #[error(
+        "another change of the members is not committed yet; check that a majority of the nodes runs, and try again"
+    )]
+    ChangeInProgress,
     /// The operating system refused what the client itself needs (a poll, a descriptor).
     #[error("cannot {what}: {text}")]
     System {
@@ -232,6 +273,10 @@ impl ClientError {
             | Self::NoLeader { .. }
             | Self::NoProgress { .. }
             | Self::Unreachable { .. }
+            | Self::NoNewDisk { .. }
+            | Self::NotCaughtUp { .. }
+            | Self::NoQuorumWithout { .. }
+            | Self::ChangeInProgress
             | Self::NoAnswer { .. } => 3,
             Self::BadServers { .. }
             | Self::WrongCluster { .. }
@@ -253,6 +298,8 @@ impl ClientError {
             | Self::NotAVoter { .. }
             | Self::TransferTimedOut { .. }
             | Self::TransferInProgress
+            | Self::UnknownMember { .. }
+            | Self::LeaderItself { .. }
             | Self::System { .. } => 1,
         }
     }

@@ -4,6 +4,7 @@
 //!                Publisher ──▶ publisher/core (whom, what, again) ── publisher/outbox (unacknowledged events)
 //!                Subscriber ─▶ subscriber/feed (position, checks)
 //!  query_status, query_commit ─▶ query;  transfer_leadership ─▶ transfer
+//!  MemberClient ─▶ members
 //!                                  │ all of them
 //!                                  ▼
 //!                     links: one poll, a connection to each node, handshakes, redials, time limits
@@ -13,6 +14,7 @@
 //! - [`Subscriber`]: committed events from an offset on, from any node, verified, resumed across connections.
 //! - [`query_status`], [`query_status_all`], [`query_commit`]: questions.
 //! - [`transfer_leadership`]: moves leadership to another node.
+//! - [`MemberClient`]: who belongs to the cluster, and a new disk in a lost one's place.
 //! - [`ClientError`]: one clear line each, and the exit code that goes with it.
 //!
 //! Everything is `Send`, nothing is shared; a [`Waker`] interrupts a poll from another thread. Names in lists of
@@ -22,6 +24,7 @@
 mod error;
 mod leader;
 mod links;
+mod members;
 mod options;
 mod publisher;
 mod query;
@@ -30,6 +33,7 @@ mod transfer;
 
 pub use self::error::ClientError;
 pub use self::links::Waker;
+pub use self::members::{ClusterMembers, MemberClient, MemberState, MemberStep};
 pub use self::options::{ClientOptions, Event, parse_servers};
 pub use self::publisher::{Ack, Publisher};
 pub use self::query::{

@@ -34,6 +34,12 @@ pub enum Command {
     Status(StatusOptions),
     /// Make a node the leader
     Transfer(TransferOptions),
+    /// Show the members, or change them
+    Member {
+        /// What to do.
+        #[command(subcommand)]
+        command: MemberCommand,
+    },
     /// Measure latency under an open-loop load
     Bench(BenchOptions),
     /// Read a stopped node's files
@@ -192,6 +198,66 @@ pub struct TransferOptions {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// The cluster's members.
+#[derive(Subcommand)]
+pub enum MemberCommand {
+    /// Show who belongs to the cluster, and how far each has come
+    List(MemberListOptions),
+    /// Make a learner a voter, once it has caught up
+    Promote(MemberPromoteOptions),
+    /// Let a node in whose disk was lost and formatted anew, and make it a voter once it has caught up
+    Replace(MemberReplaceOptions),
+}
+
+/// `tercet member list`.
+#[derive(Args)]
+pub struct MemberListOptions {
+    /// Client addresses, comma-separated; any of the cluster will do
+    #[arg(long)]
+    pub servers: String,
+    /// Give up after this long
+    #[arg(long, default_value = "5s", value_parser = parse_timeout)]
+    pub timeout: Duration,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tercet member promote`.
+#[derive(Args)]
+pub struct MemberPromoteOptions {
+    /// Client addresses, comma-separated; any of the cluster will do
+    #[arg(long)]
+    pub servers: String,
+    /// The id of the node
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub node: u16,
+    /// Give up after this long without progress
+    #[arg(long, default_value = "30s", value_parser = parse_timeout)]
+    pub timeout: Duration,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tercet member replace`.
+#[derive(Args)]
+pub struct MemberReplaceOptions {
+    /// Which, and how long.
+    #[command(flatten)]
+    pub promote: MemberPromoteOptions,
+    /// The formatting to let in, as `tercet format` has printed it; without it the one that tries to get in
+    #[arg(long, value_parser = parse_incarnation)]
+    pub incarnation: Option<u128>,
+}
+
+fn parse_incarnation(text: &str) -> Result<u128, String> {
+    match u128::from_str_radix(text, 16) {
+        Ok(number) if number != 0 && text.len() == 32 => Ok(number),
+        _ => Err("give the 32 hexadecimal digits that `tercet format` has printed".to_owned()),
+    }
 }
 
 /// How fast `bench` publishes.

@@ -10,6 +10,7 @@ mod exit;
 mod format;
 mod interrupt;
 mod log;
+mod member;
 mod node;
 mod output;
 mod pace;
@@ -54,6 +55,7 @@ fn carry_out(command: Command) -> exit::Outcome {
         Command::Subscribe(options) => subscribe::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Transfer(options) => transfer::run(&options),
+        Command::Member { command } => member::run(&command),
         Command::Bench(options) => bench::run(&options),
         Command::Log { command: LogCommand::Verify(options) } => log::verify(&options),
         Command::Log { command: LogCommand::Dump(options) } => log::dump(&options),
