@@ -1,0 +1,249 @@
+//! Wiped disks on real nodes: they count for nothing until the configuration names their new formatting, and
+//! `tercet member` brings them back (issue 'Storage that never lies', part 2).
+
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use cluster::{Ended, TestCluster, TestNode, dead_address, eventually, run, run_with, spawn};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Takes the disk of a stopped node away and gives it an empty one, freshly formatted. Gives its incarnation.
+fn wipe(node: &TestNode) -> String {
+    fs::remove_dir_all(&node.data_dir).unwrap();
+    fs::create_dir(&node.data_dir).unwrap();
+    let said = run(&["format", "--config", node.config.to_str().unwrap()]).expect_code(0).text();
+    let (_, incarnation) = said.trim_end().trim_end_matches(')').rsplit_once(' ').unwrap();
+    incarnation.to_owned()
+}
+
+fn member(arguments: &[&str], servers: &str) -> Ended {
+    run(&[&["member"], arguments, &["--servers", servers, "--json"]].concat())
+}
+
+fn list(cluster: &TestCluster) -> Value {
+    member(&["list"], &cluster.servers()).expect_code(0).json()
+}
+
+fn row(list: &Value, node: u16) -> Value {
+    let rows = list["members"].as_array().unwrap();
+    rows.iter()
+        .find(|row| row["node_id"] == node)
+        .unwrap_or_else(|| panic!("no node {node} in {list}"))
+        .clone()
+}
+
+fn publish(cluster: &TestCluster, input: &str) {
+    run_with(&["publish", "--servers", &cluster.servers(), "--topic", "t"], input.as_bytes()).expect_code(0);
+}
+
+/// A publisher that is fed until it is told to end.
+struct Load {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<(Vec<u8>, Ended)>,
+}
+
+impl Load {
+    fn begin(cluster: &TestCluster) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (servers, end) = (cluster.servers(), Arc::clone(&is_over));
+        let thread = std::thread::spawn(move || {
+            let mut publisher = spawn(&["publish", "--servers", &servers, "--topic", "t"]);
+            let mut fed = Vec::new();
+            while !end.load(Ordering::Relaxed) {
+                let from = fed.len();
+                for line in 0..50 {
+                    fed.extend_from_slice(format!("{from}-{line} {}\n", "load ".repeat(60)).as_bytes());
+                }
+                publisher.feed(&fed[from..]);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            (fed, publisher.wait())
+        });
+        Self { is_over, thread }
+    }
+
+    /// What was published, all of it acknowledged.
+    fn end(self) -> Vec<u8> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let (fed, ended) = self.thread.join().unwrap();
+        ended.expect_code(0);
+        fed
+    }
+}
+
+fn assert_whole(cluster: &mut TestCluster, input: &[u8]) {
+    let rows = cluster.settled();
+    assert!(rows.iter().all(|row| row["log_checksum"] == rows[0]["log_checksum"]), "{rows:?}");
+    for place in 0..cluster.nodes.len() {
+        assert!(cluster.read(place, "t") == input, "node {} reads something else", place + 1);
+    }
+    for node in &mut cluster.nodes {
+        assert_eq!(node.stop(), Some(0));
+        run(&["log", "verify", "--data-dir", node.data_dir.to_str().unwrap()]).expect_code(0);
+    }
+}
+
+#[test]
+fn a_node_with_a_wiped_disk_is_replaced_under_load_and_is_worth_a_vote_again() {
+    let mut cluster = TestCluster::start(3);
+    publish(&cluster, "before\n");
+    let load = Load::begin(&cluster);
+    let leader = cluster.leader();
+    let (wiped, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id = cluster.nodes[wiped].id;
+    cluster.nodes[wiped].kill();
+    let incarnation = wipe(&cluster.nodes[wiped]);
+    cluster.nodes[wiped].launch();
+    let seen = eventually("the leader sees the new disk", || {
+        let row = row(&list(&cluster), id);
+        (!row["new_incarnation"].is_null()).then_some(row)
+    });
+    assert_eq!((&seen["new_incarnation"], &seen["role"]), (&Value::from(&incarnation[..]), &"voter".into()));
+    assert_eq!(seen["connected"], false, "{seen}");
+    let done = member(&["replace", "--node", &id.to_string()], &cluster.servers()).expect_code(0);
+    assert!(done.stderr.contains("learner") && done.stderr.contains("voter"), "{}", done.stderr);
+    assert_eq!(
+        (&done.json()["role"], &done.json()["incarnation"]),
+        (&"voter".into(), &Value::from(incarnation))
+    );
+    // Asked again, or for what is so already, it is done at once.
+    member(&["promote", "--node", &id.to_string()], &cluster.servers()).expect_code(0);
+    // Its vote and its copy count: without the old leader it is half of a quorum.
+    cluster.nodes[leader].kill();
+    eventually("another leader", || {
+        let rows = cluster.status();
+        [wiped, other].iter().any(|&place| rows[place]["role"] == "leader").then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let fed = load.end();
+    cluster.nodes[leader].start();
+    let input = [b"before\n", &fed[..]].concat();
+    let all = list(&cluster);
+    assert!(all["members"].as_array().unwrap().iter().all(|row| row["role"] == "voter"), "{all}");
+    assert_whole(&mut cluster, &input);
+}
+
+#[test]
+fn pitfall_48_a_wiped_disk_beside_a_stale_node_elects_nobody() {
+    let mut cluster = TestCluster::start(3);
+    publish(&cluster, "first\n");
+    cluster.settled();
+    let leader = cluster.leader();
+    let (wiped, stale) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.nodes[stale].kill();
+    publish(&cluster, "acknowledged by two\n");
+    cluster.nodes[wiped].kill();
+    cluster.nodes[leader].kill();
+    wipe(&cluster.nodes[wiped]);
+    cluster.nodes[wiped].start();
+    cluster.nodes[stale].start();
+    // Two of three, and neither has the acknowledged event: many election timeouts long nobody may lead.
+    for _ in 0..40 {
+        let rows = cluster.status();
+        assert!(rows.iter().all(|row| row["role"] != "leader"), "{rows:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let id = cluster.nodes[wiped].id.to_string();
+    let refused = member(&["replace", "--node", &id, "--timeout", "300ms"], &cluster.servers());
+    refused.expect_code(3).expect_line("no leader");
+    cluster.nodes[leader].start();
+    publish(&cluster, "after\n");
+    member(&["replace", "--node", &id], &cluster.servers()).expect_code(0);
+    assert_whole(&mut cluster, b"first\nacknowledged by two\nafter\n");
+}
+
+#[test]
+fn a_replaced_node_stays_a_member_over_restarts_and_its_old_disk_stays_out() {
+    let mut cluster = TestCluster::start(3);
+    publish(&cluster, "first\n");
+    cluster.settled();
+    let leader = cluster.leader();
+    let wiped = (leader + 1) % 3;
+    let id = cluster.nodes[wiped].id.to_string();
+    assert_eq!(cluster.nodes[wiped].stop(), Some(0));
+    let kept = cluster.path("old-disk");
+    fs::rename(&cluster.nodes[wiped].data_dir, &kept).unwrap();
+    fs::create_dir(&cluster.nodes[wiped].data_dir).unwrap();
+    let incarnation = wipe(&cluster.nodes[wiped]);
+    cluster.nodes[wiped].start();
+    // Named by hand, as `format` has printed it.
+    let servers = cluster.servers();
+    member(&["replace", "--node", &id, "--incarnation", &incarnation], &servers).expect_code(0);
+    publish(&cluster, "second\n");
+    cluster.settled();
+    cluster.crash_all();
+    cluster.leader();
+    publish(&cluster, "third\n");
+    cluster.settled();
+    // The disk that was thought lost turns up again: it is another one now, and nobody listens to it.
+    assert_eq!(cluster.nodes[wiped].stop(), Some(0));
+    let newer = cluster.path("newer-disk");
+    fs::rename(&cluster.nodes[wiped].data_dir, &newer).unwrap();
+    fs::rename(&kept, &cluster.nodes[wiped].data_dir).unwrap();
+    cluster.nodes[wiped].launch();
+    let id = cluster.nodes[wiped].id;
+    let row = eventually("the leader sees the old disk", || {
+        let row = row(&list(&cluster), id);
+        (!row["new_incarnation"].is_null()).then_some(row)
+    });
+    assert_eq!((&row["role"], &row["connected"]), (&"voter".into(), &false.into()), "{row}");
+    publish(&cluster, "fourth\n");
+    let status = cluster.status();
+    assert!(status[wiped]["last_offset"].as_u64().unwrap() < 4, "nothing reaches a disk that is not meant");
+    cluster.nodes[wiped].kill();
+    fs::remove_dir_all(&cluster.nodes[wiped].data_dir).unwrap();
+    fs::rename(&newer, &cluster.nodes[wiped].data_dir).unwrap();
+    cluster.nodes[wiped].start();
+    assert_whole(&mut cluster, b"first\nsecond\nthird\nfourth\n");
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_line_and_changes_nothing() {
+    let mut cluster = TestCluster::start(3);
+    publish(&cluster, "first\n");
+    let leader = cluster.leader();
+    let (wiped, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id = |place: usize| cluster.nodes[place].id.to_string();
+    let (leader_id, wiped_id) = (id(leader), id(wiped));
+    let servers = cluster.servers();
+    let before = list(&cluster);
+    let refused = |arguments: &[&str], code: i32, line: &str| {
+        member(arguments, &servers).expect_code(code).expect_line(line);
+    };
+    refused(&["replace", "--node", "9"], 1, "no member");
+    refused(&["promote", "--node", "9"], 1, "no member");
+    refused(&["replace", "--node", &leader_id], 1, "leads");
+    refused(&["replace", "--node", "0"], 2, "--node");
+    refused(&["replace", "--node", "1", "--incarnation", "xyz"], 2, "32 hexadecimal digits");
+    member(&["list", "--timeout", "300ms"], &dead_address()).expect_code(3).expect_line("no node reachable");
+    let waited = member(&["replace", "--node", &wiped_id, "--timeout", "300ms"], &servers).expect_code(3);
+    assert!(waited.stderr.contains("tercet format"), "{}", waited.stderr);
+    // Any node of the list will do.
+    member(&["list"], &cluster.server(other)).expect_code(0);
+    // Without the others that would remain, nothing could be committed any more.
+    let strange = "0123456789abcdef0123456789abcdef";
+    cluster.nodes[other].signal(Signal::STOP);
+    let alone = eventually("the leader misses a node", || {
+        let row = row(&list(&cluster), cluster.nodes[other].id);
+        (row["connected"] == false).then_some(row)
+    });
+    assert_eq!(alone["role"], "voter");
+    refused(
+        &["replace", "--node", &wiped_id, "--incarnation", strange, "--timeout", "500ms"],
+        3,
+        "too few of the other voters",
+    );
+    cluster.nodes[other].signal(Signal::CONT);
+    let after = list(&cluster);
+    assert_eq!(after["configuration_index"], before["configuration_index"], "{after}");
+    publish(&cluster, "second\n");
+    assert_whole(&mut cluster, b"first\nsecond\n");
+}
