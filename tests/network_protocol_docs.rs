@@ -13,11 +13,12 @@ use tercet::base::ids::{
 use tercet::base::limits;
 use tercet::entry::{Durability, Entry, EventParts, SealContext, encode_event, encode_noop};
 use tercet::protocol::client::{
-    ACK_RUNS_MAX, ADDRESS_BYTES_MAX, AckKind, AckRun, COUNTERS_MAX, ClientHello, ClientHelloAccept,
-    ClientHelloReply, ClientMessage, CommitAnswer, Counter, Entries, FILTER_BYTES_MAX, GoodbyeReason, List,
-    MemberAddress, NodeRole, PUBLISH_EVENTS_MAX, PeerState, PeerStatus, ProducerOpened, Publish, PublishAck,
-    PublishError, PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply, Subscribe,
-    SubscribeFrom, SubscriptionError, SubscriptionErrorCode, TransferOutcome,
+    ACK_RUNS_MAX, ADDRESS_BYTES_MAX, AckKind, AckRun, COUNTERS_MAX, ChangeKind, ChangeOutcome, ClientHello,
+    ClientHelloAccept, ClientHelloReply, ClientMessage, CommitAnswer, Counter, Entries, FILTER_BYTES_MAX,
+    GoodbyeReason, LeaderMembers, List, MemberAddress, MemberChange, MemberRow, MembersAnswer, NodeRole,
+    PUBLISH_EVENTS_MAX, PeerState, PeerStatus, ProducerOpened, Publish, PublishAck, PublishError,
+    PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply, Subscribe, SubscribeFrom,
+    SubscriptionError, SubscriptionErrorCode, TransferOutcome,
 };
 use tercet::protocol::frame::{
     Frame, HELLO_FRAME_BYTES_MAX, ProtocolOffer, RefuseCode, TEXT_BYTES_MAX, kind, split_frame,
@@ -358,7 +359,43 @@ fn client_samples() -> Vec<(&'static str, ClientMessage<'static>)> {
         ("", ClientMessage::Subscribe(subscribe)),
         ("", ClientMessage::SubscribeCredit { subscription: 1, bytes: 65_536 }),
         ("", ClientMessage::TransferLeadership { request_id: 5, to: NodeId(2) }),
+        ("", ClientMessage::ListMembers { request_id: 5 }),
+        ("", ClientMessage::ChangeMember { request_id: 5, change: CHANGE }),
     ]
+}
+
+const CHANGE: MemberChange =
+    MemberChange { kind: ChangeKind::Replace, node: NodeId(3), incarnation: Incarnation(0) };
+
+fn members() -> LeaderMembers<'static> {
+    let row = MemberRow {
+        node_id: NodeId(2),
+        is_voter: true,
+        incarnation: Incarnation(0x2a),
+        is_connected: true,
+        is_caught_up: true,
+        stable_index: LogIndex(42),
+        newcomer: Incarnation(0),
+        address: ADDRESS,
+    };
+    let away = MemberRow {
+        node_id: NodeId(3),
+        incarnation: Incarnation(0x2b),
+        is_connected: false,
+        is_caught_up: false,
+        stable_index: LogIndex(0),
+        newcomer: Incarnation(0x2c),
+        address: "",
+        ..row
+    };
+    LeaderMembers {
+        leader_id: NodeId(2),
+        term: Term(3),
+        configuration_index: LogIndex(1),
+        is_committed: true,
+        last_index: LogIndex(42),
+        rows: vec![row, away],
+    }
 }
 
 fn accept() -> ClientHelloAccept<'static> {
@@ -435,6 +472,8 @@ fn server_samples(entry: &Entry) -> Vec<(&'static str, ServerMessage<'_>)> {
     let committed = CommitAnswer::Committed { commit_index, last_offset, from_leader: true };
     let not_leader = CommitAnswer::NotLeader { leader_id: NodeId(2), address: ADDRESS };
     let elsewhere = TransferOutcome::NotLeader { term: Term(3), leader_id, address: ADDRESS };
+    let asked_elsewhere = MembersAnswer::NotLeader { term: Term(3), leader_id, address: ADDRESS };
+    let changed_elsewhere = ChangeOutcome::NotLeader { term: Term(3), leader_id, address: ADDRESS };
     let mut all = publish_samples();
     all.extend([
         ("", ServerMessage::HelloReply(ClientHelloReply::Accept(accept()))),
@@ -443,6 +482,10 @@ fn server_samples(entry: &Entry) -> Vec<(&'static str, ServerMessage<'_>)> {
         ("", ServerMessage::Status(Box::new(status()))),
         ("", ServerMessage::TransferReply { request_id: 5, outcome: TransferOutcome::Done }),
         (" (not leader)", ServerMessage::TransferReply { request_id: 5, outcome: elsewhere }),
+        ("", ServerMessage::Members { request_id: 5, answer: Box::new(MembersAnswer::Members(members())) }),
+        (" (not leader)", ServerMessage::Members { request_id: 5, answer: Box::new(asked_elsewhere) }),
+        ("", ServerMessage::ChangeMemberReply { request_id: 5, outcome: ChangeOutcome::Done }),
+        (" (not leader)", ServerMessage::ChangeMemberReply { request_id: 5, outcome: changed_elsewhere }),
         ("", ServerMessage::CommitReply { request_id: 5, answer: committed }),
         (" (no leader)", ServerMessage::CommitReply { request_id: 5, answer: CommitAnswer::NoLeader }),
         (" (not leader)", ServerMessage::CommitReply { request_id: 5, answer: not_leader }),

@@ -3,15 +3,16 @@ use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
 use super::{
-    ACK_RUNS_MAX, AckKind, AckRun, ClientHello, ClientHelloAccept, ClientHelloReply, ClientMessage,
-    CommitAnswer, Counter, Entries, EntriesError, EventsError, GoodbyeReason, List, MemberAddress, NodeRole,
+    ACK_RUNS_MAX, AckKind, AckRun, ChangeCode, ChangeKind, ChangeOutcome, ClientHello, ClientHelloAccept,
+    ClientHelloReply, ClientMessage, CommitAnswer, Counter, Entries, EntriesError, EventsError,
+    GoodbyeReason, LeaderMembers, List, MemberAddress, MemberChange, MemberRow, MembersAnswer, NodeRole,
     PUBLISH_EVENTS_MAX, PeerState, PeerStatus, ProducerOpened, Publish, PublishAck, PublishError,
     PublishErrorCode, Purpose, RequestErrorCode, ServerMessage, StatusReply, Subscribe, SubscribeFrom,
     SubscriptionError, SubscriptionErrorCode, TransferOutcome,
 };
 use crate::base::bytes::ByteWriter;
 use crate::base::ids::{
-    COUNTER_MAX, ClusterId, Epoch, GroupId, LogIndex, NodeId, Offset, ProducerId, Sequence, Term,
+    COUNTER_MAX, ClusterId, Epoch, GroupId, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term,
 };
 use crate::entry::{self, Durability, Entry, EventParts, SealContext, encode_event, encode_noop};
 use crate::protocol::frame::{FrameWriter, ProtocolError, ProtocolOffer, RefuseCode, kind, split_frame};
@@ -75,6 +76,13 @@ fn client_message() -> impl Strategy<Value = ClientMessage<'static>> {
             .prop_map(|(request_id, name)| ClientMessage::OpenProducer { request_id, name }),
         (any::<u64>(), node())
             .prop_map(|(request_id, to)| ClientMessage::TransferLeadership { request_id, to }),
+        any::<u64>().prop_map(|request_id| ClientMessage::ListMembers { request_id }),
+        (any::<u64>(), code(ChangeKind::from_code), node(), any::<u128>()).prop_map(
+            |(request_id, kind, node, incarnation)| {
+                let change = MemberChange { kind, node, incarnation: Incarnation(incarnation) };
+                ClientMessage::ChangeMember { request_id, change }
+            }
+        ),
         (counter(), any::<u32>(), 1..=PUBLISH_EVENTS_MAX as u16, vec(any::<u8>(), 0..99)).prop_map(
             |(producer_id, epoch, event_count, bytes)| ClientMessage::Publish(Publish {
                 producer_id: ProducerId(producer_id),
@@ -246,6 +254,51 @@ fn status() -> impl Strategy<Value = ServerMessage<'static>> {
     })
 }
 
+fn member_message() -> impl Strategy<Value = ServerMessage<'static>> {
+    let flags = proptest::array::uniform3(any::<bool>());
+    let row = (node(), flags, any::<[u128; 2]>(), counter(), text(262)).prop_map(
+        |(node_id, flags, [incarnation, newcomer], stable, address)| MemberRow {
+            node_id,
+            is_voter: flags[0],
+            incarnation: Incarnation(incarnation),
+            is_connected: flags[1],
+            is_caught_up: flags[2],
+            stable_index: LogIndex(stable),
+            newcomer: Incarnation(newcomer),
+            address,
+        },
+    );
+    let members = (node(), counter(), counter(), any::<bool>(), counter(), vec(row, 0..=7)).prop_map(
+        |(leader_id, term, configuration, is_committed, last, rows)| {
+            MembersAnswer::Members(LeaderMembers {
+                leader_id,
+                term: Term(term),
+                configuration_index: LogIndex(configuration),
+                is_committed,
+                last_index: LogIndex(last),
+                rows,
+            })
+        },
+    );
+    let elsewhere = || (counter(), option::of(node()), text(262));
+    let answer = prop_oneof![
+        members,
+        elsewhere().prop_map(|(term, leader_id, address)| {
+            MembersAnswer::NotLeader { term: Term(term), leader_id, address }
+        }),
+    ];
+    let outcome =
+        (code(ChangeCode::from_code), elsewhere()).prop_map(|(code, (term, leader_id, address))| {
+            ChangeOutcome::of(code, ChangeOutcome::NotLeader { term: Term(term), leader_id, address })
+        });
+    prop_oneof![
+        (any::<u64>(), answer)
+            .prop_map(|(request_id, answer)| ServerMessage::Members { request_id, answer: Box::new(answer) }),
+        (any::<u64>(), outcome)
+            .prop_map(|(request_id, outcome)| ServerMessage::ChangeMemberReply { request_id, outcome }),
+    ]
+}
+
 fn server_message() -> impl Strategy<Value = ServerMessage<'static>> {
     let answer = prop_oneof![
         (counter(), counter(), any::<bool>()).prop_map(|(commit, last, from_leader)| {
@@ -285,6 +338,7 @@ fn server_message() -> impl Strategy<Value = ServerMessage<'static>> {
             .prop_map(|(request_id, code, text)| { ServerMessage::RequestError { request_id, code, text } }),
         publish_message(),
         subscription_message(),
+        member_message(),
     ]
 }
 
@@ -507,4 +561,7 @@ fn purposes_keep_messages_apart() {
     assert_eq!(allowed(&credit), [false, true, false]);
     let transfer = ClientMessage::TransferLeadership { request_id: 1, to: NodeId(2) };
     assert_eq!(allowed(&transfer), [false, false, true]);
+    assert_eq!(allowed(&ClientMessage::ListMembers { request_id: 1 }), [false, false, true]);
+    let change = MemberChange { kind: ChangeKind::Promote, node: NodeId(2), incarnation: Incarnation(0) };
+    assert_eq!(allowed(&ClientMessage::ChangeMember { request_id: 1, change }), [false, false, true]);
 }
