@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::base::ids::{ClusterId, Epoch, GroupId, LogIndex, NodeId, Offset, ProducerId, Sequence, Term};
+use crate::base::ids::{
+    ClusterId, Epoch, GroupId, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term,
+};
 use crate::client::ClientOptions;
 use crate::entry::Durability;
 use crate::protocol::client::{
-    AckKind, AckRun, ClientHelloAccept, ClientHelloReply, ClientMessage, CommitAnswer, List, MemberAddress,
-    NodeRole, ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode, ServerMessage,
-    StatusReply, Subscribe, SubscribeFrom, SubscriptionError, SubscriptionErrorCode, TransferOutcome,
+    AckKind, AckRun, ChangeKind, ChangeOutcome, ClientHelloAccept, ClientHelloReply, ClientMessage,
+    CommitAnswer, LeaderMembers, List, MemberAddress, MemberChange, MemberRow, MembersAnswer, NodeRole,
+    ProducerOpened, Publish, PublishAck, PublishError, PublishErrorCode, ServerMessage, StatusReply,
+    Subscribe, SubscribeFrom, SubscriptionError, SubscriptionErrorCode, TransferOutcome,
 };
 use crate::protocol::frame::{ProtocolOffer, split_frame};
 
@@ -62,10 +65,31 @@ pub(super) struct State {
     pub transfer: Option<TransferOutcome<'static>>,
     /// Nodes that were asked for a transfer, and to whom.
     pub transfers: Vec<(u16, u16)>,
+    /// Who belongs to the cluster, as the leader says.
+    pub rows: Vec<MemberRow<'static>>,
+    /// What the leader answers to changes, one after the other, instead of carrying them out.
+    pub change_script: Vec<ChangeOutcome<'static>>,
+    /// Nodes that were asked for a change, and for which.
+    pub changes: Vec<(u16, MemberChange)>,
+    /// The answer to the next change is lost with its connection.
+    pub lose_change: bool,
     /// Nodes that have welcomed somebody, in order.
     pub welcomed: Vec<u16>,
     /// These nodes have committed only so many entries.
     pub behind: Vec<(u16, usize)>,
+}
+
+fn member_row(node: u16) -> MemberRow<'static> {
+    MemberRow {
+        node_id: NodeId(node),
+        is_voter: true,
+        incarnation: Incarnation(u128::from(node)),
+        is_connected: true,
+        is_caught_up: true,
+        stable_index: LogIndex(100),
+        newcomer: Incarnation(0),
+        address: "",
+    }
 }
 
 /// Some nodes on loopback.
@@ -107,6 +131,10 @@ impl Cluster {
             unreadable: Vec::new(),
             transfer: None,
             transfers: Vec::new(),
+            rows: (1..=count).map(member_row).collect(),
+            change_script: Vec::new(),
+            changes: Vec::new(),
+            lose_change: false,
             welcomed: Vec::new(),
             behind: Vec::new(),
         };
@@ -287,8 +315,20 @@ fn answer(node: u16, state: &mut State, stream: &mut TcpStream, message: &Client
         }
         ClientMessage::Subscribe(wish) => take_subscribe(node, state, stream, wish),
         ClientMessage::SubscribeCredit { bytes, .. } => state.credits += u64::from(*bytes),
-        // Nodes decide about members; see `tests/members.rs` and `tests/pitfalls/members.rs`.
-        ClientMessage::ListMembers { .. } | ClientMessage::ChangeMember { .. } => {}
+        ClientMessage::ListMembers { request_id } => {
+            let answer = Box::new(list_members(node, state));
+            send(stream, &ServerMessage::Members { request_id: *request_id, answer });
+        }
+        ClientMessage::ChangeMember { request_id, change } => {
+            let outcome = change_member(node, state, *change);
+            if state.lose_change {
+                // Done, and nobody hears of it.
+                state.lose_change = false;
+                let _ = stream.shutdown(Shutdown::Both);
+                return;
+            }
+            send(stream, &ServerMessage::ChangeMemberReply { request_id: *request_id, outcome });
+        }
         ClientMessage::TransferLeadership { request_id, to } => {
             state.transfers.push((node, to.0));
             let outcome = match state.transfer {
@@ -306,6 +346,42 @@ fn answer(node: u16, state: &mut State, stream: &mut TcpStream, message: &Client
             send(stream, &ServerMessage::TransferReply { request_id: *request_id, outcome });
         }
     }
+}
+
+fn list_members(node: u16, state: &State) -> MembersAnswer<'static> {
+    if state.leader != Some(node) {
+        let leader_id = state.leader.map(NodeId);
+        return MembersAnswer::NotLeader { term: Term(state.term), leader_id, address: "" };
+    }
+    MembersAnswer::Members(LeaderMembers {
+        leader_id: NodeId(node),
+        term: Term(state.term),
+        configuration_index: LogIndex(1 + state.changes.len() as u64),
+        is_committed: true,
+        last_index: LogIndex(100),
+        rows: state.rows.clone(),
+    })
+}
+
+fn change_member(node: u16, state: &mut State, change: MemberChange) -> ChangeOutcome<'static> {
+    state.changes.push((node, change));
+    if state.leader != Some(node) {
+        let leader_id = state.leader.map(NodeId);
+        return ChangeOutcome::NotLeader { term: Term(state.term), leader_id, address: "" };
+    }
+    if !state.change_script.is_empty() {
+        return state.change_script.remove(0);
+    }
+    let Some(row) = state.rows.iter_mut().find(|row| row.node_id == change.node) else {
+        return ChangeOutcome::UnknownMember;
+    };
+    match change.kind {
+        ChangeKind::Promote => row.is_voter = true,
+        ChangeKind::Replace => {
+            (row.is_voter, row.incarnation, row.newcomer) = (false, change.incarnation, Incarnation(0));
+        }
+    }
+    ChangeOutcome::Done
 }
 
 fn welcome(node: u16, state: &mut State, stream: &mut TcpStream) {

@@ -1,6 +1,7 @@
 //! The client against scripted nodes on loopback, which speak the real protocol over real sockets.
 
 mod fake;
+mod members;
 mod publisher;
 mod publisher_failover;
 mod publisher_trouble;
