@@ -11,5 +11,7 @@ mod batcher;
 mod bench;
 #[path = "pitfalls/log_writer.rs"]
 mod log_writer;
+#[path = "pitfalls/members.rs"]
+mod members;
 #[path = "pitfalls/peer_sender.rs"]
 mod peer_sender;

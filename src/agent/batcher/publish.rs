@@ -8,7 +8,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::{Offset, ProducerId, Sequence};
 use crate::base::limits::EVENT_BYTES_MAX;
 use crate::entry::{Entry, EventView, ProducerRef, encode_open_producer, parse_event};
-use crate::protocol::client::{AckKind, AckRun, PublishErrorCode, RequestErrorCode};
+use crate::protocol::client::{AckKind, AckRun, ChangeCode, PublishErrorCode, RequestErrorCode};
 use crate::stream::Admit;
 
 /// What belongs to the batch that is gathering but does not stand in its bytes.
@@ -288,7 +288,11 @@ impl<C: Clock> Batcher<C> {
         let mut connections: Vec<ConnectionId> =
             self.staging.parts.iter().map(|part| part.connection).collect();
         self.staging.clear();
-        self.pending.abandon(|waiter| connections.push(waiter.connection()));
+        let mut changes = Vec::new();
+        self.pending.abandon(|waiter| match waiter {
+            Waiter::Change { connection, request_id } => changes.push((connection, request_id)),
+            Waiter::Ack(_) | Waiter::Open { .. } => connections.push(waiter.connection()),
+        });
         if let Some((chunk, _)) = self.open_chunk.take() {
             connections.push(chunk.connection);
             self.recycle(chunk.events);
@@ -297,6 +301,10 @@ impl<C: Clock> Batcher<C> {
         connections.dedup();
         for connection in connections {
             self.reply(BatcherReply::NotLeader { connection });
+        }
+        for (connection, request_id) in changes {
+            let outcome = ChangeCode::NotLeader;
+            self.reply(BatcherReply::MemberChanged { connection, request_id, outcome });
         }
     }
 }

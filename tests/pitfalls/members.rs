@@ -1,0 +1,195 @@
+//! Whose disk counts, as the batcher judges it, and changes of members on their way through the log.
+
+use tercet::agent::batcher::BatcherLimits;
+use tercet::agent::commands::{
+    BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, ConnectionId, PinRequest, SenderCommand,
+};
+use tercet::base::ids::{Incarnation, LogIndex, Term};
+use tercet::entry::{Entry, Member};
+use tercet::protocol::client::{ChangeCode, ChangeKind, LeaderMembers, MemberChange};
+use tercet::raft::{AppendOutcome, Message};
+
+use super::bench::{Bench, first_entry, formatted, n, noop_after, pinned};
+
+const CLIENT: ConnectionId = ConnectionId { slot: 5, generation: 1 };
+const NEW: Incarnation = Incarnation(0x99);
+
+fn ask(bench: &mut Bench, request_id: u64, kind: ChangeKind, incarnation: Incarnation) {
+    let change = MemberChange { kind, node: n(3), incarnation };
+    bench.ask(BatcherRequest::ChangeMember { connection: CLIENT, request_id, change });
+}
+
+/// Answers to changes since the last look.
+fn answers(bench: &mut Bench) -> Vec<(u64, ChangeCode)> {
+    let replies = bench.replies().into_iter();
+    let changed = replies.filter_map(|reply| match reply {
+        BatcherReply::MemberChanged { request_id, outcome, .. } => Some((request_id, outcome)),
+        _ => None,
+    });
+    changed.collect()
+}
+
+fn list(bench: &mut Bench) -> LeaderMembers<'static> {
+    bench.ask(BatcherRequest::Members { connection: CLIENT, request_id: 9 });
+    let mut replies = bench.replies().into_iter();
+    let members = replies.find_map(|reply| match reply {
+        BatcherReply::Members { members, .. } => members,
+        _ => None,
+    });
+    *members.expect("a leader")
+}
+
+/// Who belongs to the cluster, as the conductor was told last.
+fn told(bench: &mut Bench) -> Option<Vec<Member>> {
+    let notices = std::iter::from_fn(|| bench.conductor.from_batcher.pop());
+    let members = notices.filter_map(|notice| match notice {
+        ConductorNotice::Members(members) => Some(members),
+        ConductorNotice::PinDecided { .. } => None,
+    });
+    members.last()
+}
+
+fn hung_up(bench: &mut Bench, place: usize) -> bool {
+    let commands = std::iter::from_fn(|| bench.senders[place].from_batcher.pop());
+    commands.filter(|command| matches!(command, SenderCommand::HangUp)).count() > 0
+}
+
+/// An acknowledgement of node 3's disk of this formatting.
+fn third_accepts(bench: &mut Bench, incarnation: Incarnation, term: u64, stable: u64) {
+    let outcome = AppendOutcome::Accepted { appended: LogIndex(stable), stable: LogIndex(stable) };
+    let message = Message::AppendReply { term: Term(term), outcome };
+    assert!(bench.post_as(3, incarnation, message, Vec::new()));
+    bench.turn();
+}
+
+/// A leader of three, connected to both others.
+fn leader() -> (Bench, u64) {
+    let mut bench = Bench::fresh();
+    bench.connect(2);
+    bench.connect(3);
+    let term = bench.elect();
+    bench.settle(term);
+    // Both are heard within the timeout.
+    third_accepts(&mut bench, pinned(3), term, 1);
+    told(&mut bench);
+    (bench, term)
+}
+
+fn member(node: u16, incarnation: Incarnation) -> Member {
+    Member { node_id: n(node), incarnation }
+}
+
+#[test]
+fn pitfall_48_an_acknowledgement_counts_only_from_the_formatting_that_is_meant() {
+    let (mut bench, term) = leader();
+    let (producer, epoch) = {
+        let name = "p".to_owned();
+        bench.ask(BatcherRequest::OpenProducer { connection: CLIENT, request_id: 1, name });
+        bench.settle(term);
+        let opened = bench.replies().into_iter().find_map(|reply| match reply {
+            BatcherReply::ProducerOpened { producer_id, epoch, .. } => Some((producer_id, epoch)),
+            _ => None,
+        });
+        opened.unwrap()
+    };
+    bench.publish(producer, epoch, 1);
+    bench.flush();
+    let last = bench.batcher.raft().last_id().index;
+    third_accepts(&mut bench, NEW, term, last.0);
+    assert!(bench.batcher.applied().0 < last, "another disk than the pinned one made a quorum");
+    third_accepts(&mut bench, pinned(3), term, last.0);
+    assert_eq!(bench.batcher.applied().0, last);
+}
+
+#[test]
+fn a_replaced_disk_counts_no_more_from_the_append_on_and_the_client_hears_of_the_commit() {
+    let (mut bench, term) = leader();
+    // Nothing has shown up, and none is named.
+    ask(&mut bench, 1, ChangeKind::Replace, Incarnation(0));
+    assert_eq!(answers(&mut bench), [(1, ChangeCode::NoNewDisk)]);
+    let refused = PinRequest { peer: n(3), incarnation: NEW };
+    assert!(bench.conductor.to_batcher.push(ConductorRequest::Refused(refused)).is_ok());
+    bench.turn();
+    assert_eq!(list(&mut bench).rows[2].newcomer, NEW);
+    ask(&mut bench, 2, ChangeKind::Replace, Incarnation(0));
+    // In force at once: known to the conductor, the old stream is closed, and nobody's word on it counts.
+    let named = [member(1, Incarnation(0x1ca4)), member(2, pinned(2)), member(3, NEW)];
+    assert_eq!(told(&mut bench), Some(named.to_vec()), "everybody is named by the first change");
+    assert!(hung_up(&mut bench, 1) && !hung_up(&mut bench, 0));
+    bench.flush();
+    let last = bench.batcher.raft().last_id().index;
+    third_accepts(&mut bench, pinned(3), term, last.0);
+    third_accepts(&mut bench, NEW, term, last.0);
+    assert!(bench.batcher.applied().0 < last, "neither the old disk nor a learner commits anything");
+    assert_eq!(answers(&mut bench), [], "not committed");
+    // One at a time; what is so already waits for the same commit.
+    ask(&mut bench, 3, ChangeKind::Replace, Incarnation(0x9a));
+    assert_eq!(answers(&mut bench), [(3, ChangeCode::InProgress)]);
+    ask(&mut bench, 4, ChangeKind::Replace, NEW);
+    bench.hear_accepted(2, term, last.0);
+    assert_eq!(bench.batcher.applied().0, last);
+    assert_eq!(answers(&mut bench), [(2, ChangeCode::Done), (4, ChangeCode::Done)]);
+    ask(&mut bench, 5, ChangeKind::Replace, NEW);
+    assert_eq!(answers(&mut bench), [(5, ChangeCode::Done)], "it is so");
+    // Yet another disk: what the one before had told of its log is forgotten.
+    ask(&mut bench, 6, ChangeKind::Replace, Incarnation(0x9a));
+    bench.settle(term);
+    ask(&mut bench, 7, ChangeKind::Promote, Incarnation(0));
+    assert_eq!(answers(&mut bench), [(6, ChangeCode::Done), (7, ChangeCode::NotCaughtUp)]);
+    let row = list(&mut bench).rows[2];
+    assert_eq!((row.is_voter, row.incarnation, row.newcomer), (false, Incarnation(0x9a), NEW));
+    let last = bench.batcher.raft().last_id().index.0;
+    third_accepts(&mut bench, NEW, term, last);
+    ask(&mut bench, 8, ChangeKind::Promote, Incarnation(0));
+    assert_eq!(answers(&mut bench), [(8, ChangeCode::NotCaughtUp)], "that was another disk's word");
+    third_accepts(&mut bench, Incarnation(0x9a), term, last);
+    ask(&mut bench, 9, ChangeKind::Promote, Incarnation(0));
+    bench.settle(term);
+    assert_eq!(answers(&mut bench), [(9, ChangeCode::Done)]);
+    assert!(list(&mut bench).rows[2].is_voter);
+}
+
+#[test]
+fn a_change_that_is_truncated_is_taken_back_and_its_client_is_sent_to_the_next_leader() {
+    let (mut bench, term) = leader();
+    ask(&mut bench, 1, ChangeKind::Replace, NEW);
+    bench.flush();
+    let last = bench.batcher.raft().last_id();
+    assert!(told(&mut bench).is_some_and(|members| members.contains(&member(3, NEW))));
+    // Node 2 leads the next term without that entry: another stands in its place.
+    let kept: Entry = bench
+        .delivered()
+        .pop()
+        .filter(|entry| entry.index().next() == last.index)
+        .expect("the entry before is committed");
+    let entry = noop_after(&kept, term + 1);
+    bench.hear_entries(2, term + 1, kept.id(), &[entry], kept.index().0);
+    assert_eq!(answers(&mut bench), [(1, ChangeCode::NotLeader)]);
+    let members = told(&mut bench).expect("told again");
+    assert_eq!(members, (1..=3).map(|id| member(id, Incarnation(0))).collect::<Vec<_>>());
+    // The pinned disk's word counts again: with its vote this node leads once more.
+    bench.flush();
+    bench.wait(500_000_000);
+    let next = bench.batcher.raft().term().0 + 1;
+    let id = tercet::base::ids::EntryId::ZERO;
+    for message in [
+        Message::PreVoteReply { term: Term(next), granted: true, last: id },
+        Message::VoteReply { term: Term(next), granted: true, last: id },
+    ] {
+        assert!(bench.post_as(3, pinned(3), message, Vec::new()));
+        bench.turn();
+    }
+    assert_eq!(bench.batcher.raft().role(), tercet::raft::Role::Leader);
+}
+
+#[test]
+fn a_node_that_does_not_lead_changes_nothing_and_says_so() {
+    let mut bench = Bench::new(&formatted(1), BatcherLimits::default());
+    ask(&mut bench, 1, ChangeKind::Replace, NEW);
+    ask(&mut bench, 2, ChangeKind::Promote, Incarnation(0));
+    assert_eq!(answers(&mut bench), [(1, ChangeCode::NotLeader), (2, ChangeCode::NotLeader)]);
+    bench.ask(BatcherRequest::Members { connection: CLIENT, request_id: 3 });
+    let replies = bench.replies();
+    assert!(matches!(replies[..], [BatcherReply::Members { members: None, .. }]));
+    assert_eq!(bench.batcher.raft().last_id(), first_entry().id());
+}
