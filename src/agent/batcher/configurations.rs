@@ -124,3 +124,71 @@ pub fn membership_of(
         _ => membership,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Configurations, Named, named};
+    use crate::base::ids::{ClusterId, Incarnation, LogIndex, NodeId};
+    use crate::entry::{Configuration, Durability, Member};
+
+    const OWN: NodeId = NodeId(3);
+    const THIS: Incarnation = Incarnation(33);
+
+    fn of(voters: &[(u16, u128)], learners: &[(u16, u128)]) -> Configuration {
+        let members = |list: &[(u16, u128)]| {
+            list.iter()
+                .map(|&(id, word)| Member { node_id: NodeId(id), incarnation: Incarnation(word) })
+                .collect()
+        };
+        Configuration {
+            cluster_id: ClusterId(1),
+            cluster_version: 1,
+            cluster_name: "test".to_owned(),
+            durability: Durability::Disk,
+            producers_window_ns: 1,
+            producers_max: 1,
+            voters: members(voters),
+            learners: members(learners),
+        }
+    }
+
+    fn whole() -> Configurations {
+        let mut all = Configurations::new(LogIndex(1), of(&[(1, 0), (2, 0), (3, 0)], &[]));
+        all.push(LogIndex(5), of(&[(1, 11), (2, 22)], &[(3, 33)]));
+        all.push(LogIndex(9), of(&[(1, 11), (2, 22), (3, 99)], &[]));
+        all
+    }
+
+    #[test]
+    fn the_core_starts_with_the_one_in_force_and_with_all_that_a_truncation_could_bring_back() {
+        let mut log = whole().memberships(OWN, THIS).unwrap();
+        assert_eq!(log.index(), LogIndex(9));
+        assert!(log.newest().denies(OWN) && !log.newest().is_voter(OWN), "another disk is meant");
+        assert!(log.truncate_from(LogIndex(9)));
+        assert_eq!((log.index(), log.newest().voters().len()), (LogIndex(5), 2));
+        assert!(log.newest().contains(OWN) && !log.newest().denies(OWN), "a learner, and this very disk");
+        assert!(log.truncate_from(LogIndex(4)));
+        assert!(log.newest().is_voter(OWN), "whichever is met first");
+        assert!(!log.truncate_from(LogIndex(1)), "one is always left");
+    }
+
+    #[test]
+    fn what_is_committed_cannot_be_taken_back_and_what_is_truncated_is_gone() {
+        let mut all = whole();
+        all.committed(LogIndex(7));
+        assert_eq!((all.index(), all.oldest()), (LogIndex(9), &of(&[(1, 11), (2, 22)], &[(3, 33)])));
+        assert!(all.truncate_from(LogIndex(8)) && !all.truncate_from(LogIndex(2)));
+        assert_eq!((all.index(), all.newest()), (LogIndex(5), all.oldest()));
+        let mut all = whole();
+        all.committed(LogIndex(9));
+        assert_eq!(all, Configurations::new(LogIndex(9), of(&[(1, 11), (2, 22), (3, 99)], &[])));
+    }
+
+    #[test]
+    fn a_node_is_a_stranger_or_any_formatting_or_one_alone() {
+        let configuration = of(&[(1, 0), (2, 22)], &[(3, 33)]);
+        let said = [1, 2, 3, 4].map(|id| named(&configuration, NodeId(id)));
+        let only = |word| Named::Only(Incarnation(word));
+        assert_eq!(said, [Named::AnyFormatting, only(22), only(33), Named::Stranger]);
+    }
+}

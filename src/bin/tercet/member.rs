@@ -134,7 +134,7 @@ fn to_json(members: &ClusterMembers) -> Value {
 fn to_table(members: &ClusterMembers) -> String {
     let mut table = format!(
         "{:<5} {:<8} {:<10} {:>12} {:>10}  {:<32} {}\n",
-        "node", "role", "state", "stable", "missing", "incarnation", "address"
+        "NODE", "ROLE", "STATE", "STABLE", "MISSING", "INCARNATION", "ADDRESS"
     );
     for member in &members.members {
         let state = match member {
