@@ -219,8 +219,7 @@ impl<D: Disk> LogStore<D> {
                 next_seq: Some(next.seq),
                 clean: false,
             };
-            let sealed = live.write_slot(slot).and_then(|()| live.segment.file().sync_data());
-            live.slot = slot;
+            let sealed = live.seal(slot);
             sealed.map_err(|error| self.fail_sync(error))?;
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! 1. what is kept of the old segment is synced - nothing has changed;
 //! 2. the new file's header and slots are written and synced under the name `spare` - it is forgotten;
 //! 3. it is renamed and the directory synced - it is there, empty; its base values vouch for what stands before;
-//! 4. the old segment is sealed with the new one's number, and synced - as after 3;
+//! 4. the old segment is sealed with the new one's number in both blocks, each synced - as after 3;
 //! 5. files that the new one supersedes whole are let go - as after 4.
 
 use std::io::IoSlice;
@@ -184,8 +184,7 @@ impl<D: Disk> LogStore<D> {
             next_seq: Some(next_seq),
             clean: false,
         };
-        let sealed = old.write_slot(slot).and_then(|()| old.segment.file().sync_data());
-        old.slot = slot;
+        let sealed = old.seal(slot);
         self.pulse.beat();
         sealed.map_err(|error| self.fail_sync(error))
     }

@@ -353,4 +353,16 @@ impl<F: DiskFile> Live<F> {
         let position = Slot::position_of(slot.number);
         self.segment.file().write_at(&[IoSlice::new(&slot.encode())], position)
     }
+
+    /// Seals the segment, durably, in both blocks: the seal is all that tells of a segment behind it whose file is lost,
+    /// so one damaged block must not hide it. One block after the other, so that a crash tears one at most.
+    pub fn seal(&mut self, seal: Slot) -> Result<(), DiskError> {
+        assert!(seal.next_seq.is_some(), "a seal names the segment that goes on");
+        for slot in [seal, Slot { number: seal.number + 1, ..seal }] {
+            let written = self.write_slot(slot).and_then(|()| self.segment.file().sync_data());
+            self.slot = slot;
+            written?;
+        }
+        Ok(())
+    }
 }

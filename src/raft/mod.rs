@@ -54,10 +54,6 @@
 //! of an older term is committed by counting; a learner is counted or campaigns. Where a message shows that
 //! such a thing has happened elsewhere, the node panics and names the property.
 //!
-//! # Later
-//!
-//! Snapshots are not there: a peer that needs what retention has removed is probed at every heartbeat and gets nothing.
-//!
 //! Sources: Ongaro and Ousterhout, 'In Search of an Understandable Consensus Algorithm' (the Raft paper); Ongaro,
 //! 'Consensus: Bridging Theory and Practice' (the Raft thesis). 'Rule n' is a rule of `docs/DESIGN.md`.
 

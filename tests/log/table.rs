@@ -382,6 +382,24 @@ fn pitfall_62_a_missing_segment_is_refused_wherever_it_was() {
     }
 }
 
+/// The one fault hides nothing of what the other has done (found by fuzzing).
+#[test]
+fn pitfall_62_a_missing_segment_shows_although_one_block_of_the_seal_that_names_it_is_damaged() {
+    let count =
+        rolled(10).0.files().iter().filter(|path| path.to_string_lossy().contains("seg-")).count() as u64;
+    for seq in 2..=count {
+        for block in [0, 1] {
+            let (disk, options, _) = rolled(10);
+            disk.vanish(&segment_path(seq));
+            disk.flip_bit(&segment_path(seq - 1), Slot::position_of(block) + 20, 1);
+            match open(disk.clone(), dir(), options).map(|_| ()).unwrap_err() {
+                LogError::MissingSegment { file, .. } => assert_eq!(file, segment_path(seq)),
+                other => panic!("{seq}: {other}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn pitfall_62_a_gap_in_the_chain_between_segments_is_corruption() {
     let (disk, options, _) = rolled(11);
