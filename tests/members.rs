@@ -6,6 +6,7 @@
 mod cluster;
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use cluster::{Ended, TestCluster, TestNode, dead_address, eventually, run, run_with, spawn};
 use rustix::process::Signal;
 use serde_json::Value;
+use tercet::entry::Durability;
 
 /// Takes the disk of a stopped node away and gives it an empty one, freshly formatted. Gives its incarnation.
 fn wipe(node: &TestNode) -> String {
@@ -246,4 +248,63 @@ fn what_cannot_be_done_is_said_in_one_line_and_changes_nothing() {
     assert_eq!(after["configuration_index"], before["configuration_index"], "{after}");
     publish(&cluster, "second\n");
     assert_whole(&mut cluster, b"first\nsecond\n");
+}
+
+/// Two of three machines lose what they had not flushed, and the cluster goes on without it; the third knows more.
+#[test]
+fn a_node_that_knows_more_than_the_cluster_went_on_with_ends_in_one_line_and_gives_it_up_only_when_it_is_told()
+ {
+    let mut cluster = TestCluster::start_with(3, |settings| settings.log.durability = Durability::Memory);
+    publish(&cluster, "kept\n");
+    cluster.settled();
+    let stop_all = |cluster: &mut TestCluster| {
+        for node in &mut cluster.nodes {
+            assert_eq!(node.stop(), Some(0));
+        }
+    };
+    stop_all(&mut cluster);
+    let copy = |from: &Path, to: &Path| {
+        fs::create_dir_all(to).unwrap();
+        for file in fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    };
+    for place in [0, 1] {
+        let log = cluster.nodes[place].data_dir.join("group-0");
+        copy(&log, &cluster.path(&format!("log-{place}")));
+    }
+    for node in &mut cluster.nodes {
+        node.launch();
+    }
+    cluster.leader();
+    publish(&cluster, "lost\nlost too\n");
+    cluster.settled();
+    stop_all(&mut cluster);
+    // Hard state is always flushed; the log of two of them is as it was.
+    for place in [0, 1] {
+        let log = cluster.nodes[place].data_dir.join("group-0");
+        fs::remove_dir_all(&log).unwrap();
+        copy(&cluster.path(&format!("log-{place}")), &log);
+        cluster.nodes[place].start();
+    }
+    cluster.leader();
+    publish(&cluster, "what came instead\n");
+    cluster.nodes[2].launch();
+    assert_eq!(cluster.nodes[2].wait_end(), Some(4));
+    let said = cluster.nodes[2].said();
+    let last = said.lines().last().unwrap();
+    assert!(last.contains("member replace") && last.contains("loss was accepted"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    // It still knows that it is committed, at every start, until somebody gives it up.
+    cluster.nodes[2].launch();
+    assert_eq!(cluster.nodes[2].wait_end(), Some(4));
+    cluster.nodes[2].launch_with(&["--accept-loss"]);
+    cluster.nodes[2].wait_ready();
+    cluster.settled();
+    // It is durable that nothing of that is committed any more.
+    cluster.nodes[2].kill();
+    cluster.nodes[2].start();
+    publish(&cluster, "and on\n");
+    assert_whole(&mut cluster, b"kept\nwhat came instead\nand on\n");
 }

@@ -164,7 +164,12 @@ pub fn boot_as_told<D: Disk>(
 ) -> Result<Booted<D>, BootError> {
     let boot_id_hash = boot_id_hash(disk.boot_id().as_deref());
     let mut rebuild = Rebuild::new();
-    let (mut store, mut recovered) = LogStore::open_behind_checkpoint(disk, data_dir, options, &mut rebuild)?;
+    let (mut store, mut recovered) = if accept_loss {
+        // Others may go on with less than this node knows to be committed, and it has to follow them.
+        LogStore::open_without_commits(disk, data_dir, options, &mut rebuild)?
+    } else {
+        LogStore::open_behind_checkpoint(disk, data_dir, options, &mut rebuild)?
+    };
     let unusable = |what: &str| BootError::Unusable(format!("{}: {what}", data_dir.display()));
     if let Some(failure) = rebuild.failure {
         return Err(unusable(&failure));
@@ -191,6 +196,10 @@ pub fn boot_as_told<D: Disk>(
              was acknowledged; start the node without it"
                 .to_owned(),
         ));
+    }
+    if accept_loss {
+        // Before the claim falls: a crash in between leaves the node in doubt.
+        store.lower_commit_hints()?;
     }
     let stored = next_life(&recovered, durability, boot_id_hash, accept_loss);
     if stored != recovered.hard_state {

@@ -159,7 +159,7 @@ pub enum ClientError {
     },
     /// A node cannot read its log.
     #[error(
-        "{server} cannot read its log at offset {offset}: {text}; subscribe at another node and check this one's disk"
+        "{server} cannot read its log at offset {offset} ({text}); subscribe at another node and check this one's disk"
     )]
     ReadFailed {
         /// The node.

@@ -116,6 +116,7 @@ pub(super) fn open_segments<D: Disk>(
         cluster_id: identity.cluster_id,
         group: options.group(),
         repair: false,
+        forgets_commits: false,
     };
     place.live_segments()
 }

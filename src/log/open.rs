@@ -21,7 +21,7 @@ use super::layout::{
 };
 use super::prepare::IdleState;
 use super::pulse::Pulse;
-use super::recovery::{Depth, EntriesOnly, Place, RecoveryReport, RecoveryVisitor, Survey};
+use super::recovery::{Depth, EntriesOnly, Live, Place, RecoveryReport, RecoveryVisitor, Survey};
 use super::retention::{Checkpoints, Doomed, SegmentMark};
 use super::scanner::Scanner;
 use super::segment::CatalogChange;
@@ -73,7 +73,7 @@ impl<D: Disk> LogStore<D> {
         options: LogOptions,
         visitor: &mut dyn FnMut(&EntryView<'_>, LogIndex),
     ) -> Result<(Self, Recovered), LogError> {
-        Self::open_at(disk, data_dir, options, Depth::Whole, &mut EntriesOnly(visitor))
+        Self::open_at(disk, data_dir, options, (Depth::Whole, false), &mut EntriesOnly(visitor))
     }
 
     /// As [`LogStore::open`], but where there is a checkpoint, `visitor` is shown that and only the entries behind it,
@@ -88,14 +88,30 @@ impl<D: Disk> LogStore<D> {
         visitor: &mut dyn RecoveryVisitor,
     ) -> Result<(Self, Recovered), LogError> {
         let depth = Depth::BehindCheckpoint(options.start_read_bytes());
-        Self::open_at(disk, data_dir, options, depth, visitor)
+        Self::open_at(disk, data_dir, options, (depth, false), visitor)
+    }
+
+    /// As [`LogStore::open_behind_checkpoint`], for a node that goes on without what others may have lost (decision
+    /// 0008): it knows nothing to be committed but what is in a checkpoint. [`LogStore::lower_commit_hints`] makes that
+    /// durable.
+    ///
+    /// # Errors
+    /// As [`LogStore::open`].
+    pub fn open_without_commits(
+        disk: D,
+        data_dir: &Path,
+        options: LogOptions,
+        visitor: &mut dyn RecoveryVisitor,
+    ) -> Result<(Self, Recovered), LogError> {
+        let depth = Depth::BehindCheckpoint(options.start_read_bytes());
+        Self::open_at(disk, data_dir, options, (depth, true), visitor)
     }
 
     fn open_at(
         disk: D,
         data_dir: &Path,
         options: LogOptions,
-        depth: Depth,
+        (depth, forgets_commits): (Depth, bool),
         visitor: &mut dyn RecoveryVisitor,
     ) -> Result<(Self, Recovered), LogError> {
         let identity = Identity::read(&disk, data_dir)?;
@@ -107,6 +123,7 @@ impl<D: Disk> LogStore<D> {
             cluster_id: identity.cluster_id,
             group: options.group(),
             repair: true,
+            forgets_commits,
         };
         let survey = place.survey(depth, visitor)?;
         disk.sync_dir(&group_dir)?;
@@ -154,6 +171,30 @@ impl<D: Disk> LogStore<D> {
         store.remove_void(&survey.void)?;
         store.repair(cut)?;
         Ok((store, recovered))
+    }
+
+    /// Writes slots anew that tell of a higher commit index than this store knows, in both blocks: what is written at
+    /// those indexes from now on may be something else.
+    ///
+    /// # Errors
+    /// Final.
+    pub fn lower_commit_hints(&mut self) -> Result<(), LogError> {
+        let commit_hint = self.commit_hint;
+        let mut written = Ok(());
+        // The newer slot of the active segment has been written since; the older one may still tell.
+        let active = self.live.len().saturating_sub(1);
+        let tells =
+            |(at, live): &(usize, &mut Live<D::File>)| *at == active || live.slot.commit_hint > commit_hint;
+        for (_, live) in self.live.iter_mut().enumerate().filter(tells) {
+            // The older slot may stand in where the newer one is damaged, so it is replaced as well.
+            for _ in 0..2 {
+                live.slot = Slot { number: live.slot.number + 1, commit_hint, ..live.slot };
+                let slot = live.slot;
+                written = written
+                    .and_then(|()| live.write_slot(slot).and_then(|()| live.segment.file().sync_data()));
+            }
+        }
+        written.map_err(|error| self.fail_sync(error))
     }
 
     /// Files that no checkpoint counts as part of the log. Both must agree, or the older one could not stand in.

@@ -122,6 +122,8 @@ pub(super) struct Place<'a, D> {
     pub group: GroupId,
     /// Whether files are opened for writing and the last one is brought in line with the device first.
     pub repair: bool,
+    /// What slots say of the commit index does not count: only what is in a checkpoint is known to be committed.
+    pub forgets_commits: bool,
 }
 
 /// Shorthand for a corruption that concerns one index onwards.
@@ -148,7 +150,7 @@ impl<D: Disk> Place<'_, D> {
         report.watermark = live.last().map_or(LogIndex::ZERO, |last| last.slot.flushed_index);
         report.checkpoint = checkpoint.map(|stored| stored.checkpoint.id);
         report.damaged_checkpoints = set.checkpoints.damaged.iter().map(|(file, _)| file.clone()).collect();
-        let hints = live.iter().map(|live| live.slot.commit_hint);
+        let hints = live.iter().map(|live| live.slot.commit_hint).filter(|_| !self.forgets_commits);
         let commit_hint = hints.chain(report.checkpoint.map(|id| id.index)).max().unwrap_or_default();
         let (behind, least) = match depth {
             Depth::BehindCheckpoint(bytes) => (checkpoint, bytes),

@@ -75,6 +75,7 @@ pub fn verify<D: Disk>(
         cluster_id: identity.cluster_id,
         group: options.group(),
         repair: false,
+        forgets_commits: false,
     };
     let survey = place.survey(Depth::Whole, &mut EntriesOnly(visitor))?;
     let segments = survey.live.iter().map(|live| {

@@ -113,6 +113,25 @@ impl Raft {
         self.check();
     }
 
+    /// The first committed entry of this node that an Append of a leader of this term, or of a later one, has otherwise:
+    /// state machine safety is broken, here or there. Stepping such a message panics. It happens where a majority has
+    /// lost entries and goes on without them (decision 0008), so whoever steps messages of others asks first.
+    #[must_use]
+    pub fn contradicted_by(&self, message: &Message) -> Option<LogIndex> {
+        let Message::Append { term, prev, entries, .. } = message else { return None };
+        let base = self.log.base().index;
+        if *term < self.term() || prev.index > self.commit {
+            return None;
+        }
+        if prev.index >= base && !self.log.contains(*prev) {
+            return Some(prev.index);
+        }
+        let places = (prev.index.next().0..=self.commit.0).map(LogIndex);
+        let differs =
+            |(index, term): &(LogIndex, &Term)| *index > base && self.log.term_at(*index) != Some(**term);
+        places.zip(entries).find(differs).map(|(index, _)| index)
+    }
+
     fn reject(&mut self, from: NodeId, prev: EntryId) {
         assert!(
             prev.index > self.commit,

@@ -204,8 +204,15 @@ impl TestNode {
 
     /// Starts it.
     pub fn launch(&mut self) {
+        self.launch_with(&[]);
+    }
+
+    /// Starts it with more arguments.
+    pub fn launch_with(&mut self, arguments: &[&str]) {
         let mut child = Command::new(TERCET)
-            .args(["node", "--die-with-parent", "--config"])
+            .args(["node", "--die-with-parent"])
+            .args(arguments)
+            .arg("--config")
             .arg(&self.config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -2,11 +2,12 @@
 
 use tercet::base::checksum::crc32;
 use tercet::base::ids::{EntryId, GroupId, Incarnation, LogIndex, NodeId, Offset, Term};
-use tercet::entry::Entry;
-use tercet::log::layout::ENTRIES_POSITION;
+use tercet::entry::{Entry, EntryView};
+use tercet::log::layout::{ENTRIES_POSITION, Slot};
 use tercet::log::{
     CatalogChange, Disk, DiskErrorKind, FormatError, HotTail, IDLE_WATERMARK_NS, Identity, IdentityError,
-    LogError, LogOptions, LogReader, LogStore, ReadError, RealDisk, StoredHardState, format, verify,
+    LogError, LogOptions, LogReader, LogStore, ReadError, RealDisk, RecoveryVisitor, StoredCheckpoint,
+    StoredHardState, format, verify,
 };
 use tercet::raft::TermRuns;
 use tercet::sim::disk::{Fault, SimDisk};
@@ -168,6 +169,52 @@ fn the_watermark_never_vouches_for_its_own_flush() {
     disk.restart();
     let (_, recovered, _) = open(disk, dir(), options(1 << 20)).unwrap();
     assert_eq!(recovered.commit_hint, LogIndex(3));
+}
+
+/// A node that goes on without what others lost (decision 0008) must not take for committed, at a later start, what it
+/// has given up.
+#[test]
+fn commits_that_were_given_up_stay_given_up_whichever_block_is_read() {
+    let options = options(ENTRIES_POSITION + 8192);
+    let (disk, mut store, log) = fresh(options);
+    let more = run_after(&log[0], 1, 20, 700);
+    for entry in &more {
+        store.append(entry.clone()).unwrap();
+        store.set_commit_hint(entry.index());
+    }
+    assert!(store.segment_count() >= 4);
+    store.close().unwrap();
+    drop(store);
+    let hint = |disk: &SimDisk| {
+        let report = verify(disk, dir(), &options, &mut |_, _| ()).unwrap();
+        report.commit_hint
+    };
+    assert_eq!(hint(&disk), more[19].index());
+    struct Hints(Vec<LogIndex>);
+    impl RecoveryVisitor for Hints {
+        fn checkpoint(&mut self, _: &StoredCheckpoint) {}
+        fn entry(&mut self, _: &EntryView<'_>, commit_hint: LogIndex) {
+            self.0.push(commit_hint);
+        }
+    }
+    let mut seen = Hints(Vec::new());
+    let (mut store, recovered) =
+        LogStore::open_without_commits(disk.clone(), dir(), options, &mut seen).unwrap();
+    assert_eq!((recovered.commit_hint, recovered.last), (LogIndex::ZERO, more[19].id()));
+    assert_eq!(seen.0, vec![LogIndex::ZERO; 21], "nothing is shown as committed");
+    store.lower_commit_hints().unwrap();
+    // A crash at once.
+    disk.kill();
+    drop(store);
+    disk.restart();
+    assert_eq!(hint(&disk), LogIndex::ZERO);
+    for seq in 1..=disk.files().iter().filter(|path| path.to_string_lossy().contains("seg-")).count() as u64 {
+        for block in [0, 1] {
+            let damaged = disk.snapshot(9);
+            damaged.flip_bit(&segment_path(seq), Slot::position_of(block) + 20, 1);
+            assert_eq!(hint(&damaged), LogIndex::ZERO, "segment {seq}, block {block}");
+        }
+    }
 }
 
 #[test]

@@ -116,6 +116,11 @@ impl<C: Clock> Batcher<C> {
         if !self.incoming.take(from, chunk, bytes) {
             return;
         }
+        let differs = self.raft.term_at(chunk.id.index).is_some_and(|term| term != chunk.id.term);
+        if chunk.term >= self.raft.term() && chunk.id.index <= self.raft.commit_index() && differs {
+            self.contradicted(from, chunk.id.index);
+            return;
+        }
         let image: Arc<[u8]> = std::mem::take(&mut self.incoming).bytes.into();
         match self.check_image(&chunk, Arc::clone(&image)) {
             Ok((checked, membership)) => {

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use super::Batcher;
 use super::install::Outgoing;
 use crate::agent::commands::{CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerSaid, SenderCommand};
+use crate::agent::control::Fatal;
 use crate::agent::rings::BatcherPeerRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{Incarnation, LogIndex, NodeId};
-use crate::entry::Entry;
+use crate::entry::{Durability, Entry};
 use crate::log::ReadError;
 use crate::raft::{Message, Role, SendPlan};
 
@@ -80,6 +81,10 @@ impl<C: Clock> Batcher<C> {
                 }
                 match received.said {
                     PeerSaid::Raft { message, entries } => {
+                        if let Some(index) = self.raft.contradicted_by(&message) {
+                            self.contradicted(from, index);
+                            return work;
+                        }
                         self.raft.step(from, message);
                         self.settle(entries);
                     }
@@ -182,6 +187,24 @@ impl<C: Clock> Batcher<C> {
         for port in &mut self.peers {
             port.fetched.clear();
         }
+    }
+
+    /// A leader has another entry, or none, where this node has a committed one.
+    pub(super) fn contradicted(&self, leader: NodeId, index: LogIndex) {
+        let (id, commit) = (self.settings.node_id, self.raft.commit_index());
+        let remedy = match self.durability {
+            Durability::Memory => {
+                "loss was accepted, and the cluster goes on with less than this node has: keep its data directory for \
+                 what can be read there (tercet log dump), format a new one, and let it in by tercet member replace"
+            }
+            Durability::Disk => {
+                "state machine safety is broken: do not start this node again, keep all data directories, and report it"
+            }
+        };
+        self.control.fail(Fatal::Divergence(format!(
+            "node {id} has the log up to index {commit} committed, but node {leader}, which leads, does not have that \
+             entry at index {index}; {remedy}"
+        )));
     }
 
     fn send_message(&mut self, to: NodeId, message: Message) {

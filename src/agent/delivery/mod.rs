@@ -250,7 +250,7 @@ impl<N: Net> Delivery<N> {
             Err(error) => {
                 tracing::error!("a subscriber's read of this node's log failed: {error}");
                 let code = SubscriptionErrorCode::ReadFailed;
-                let text = "this node cannot read its log there; subscribe at another node";
+                let text = "its storage reports damage or an error there";
                 let error = SubscriptionError { subscription: id, code, text };
                 subscriber
                     .connection

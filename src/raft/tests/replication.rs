@@ -477,6 +477,25 @@ fn an_append_reply_to_a_node_that_does_not_lead_is_ignored() {
 }
 
 #[test]
+fn a_leader_that_has_a_committed_entry_otherwise_is_told_apart_before_its_message_is_stepped() {
+    let mut raft = node(2, members(3, &[]), &[1, 1, 1]);
+    raft.step(n(1), append(1, id(1, 3), &[], 3));
+    assert_eq!(raft.commit_index(), i(3));
+    let asked = |prev, entries: &[u64]| raft.contradicted_by(&append(3, prev, entries, 0));
+    // The same, or only what is behind.
+    assert_eq!(asked(id(1, 2), &[1, 3]), None);
+    assert_eq!(asked(id(1, 3), &[3]), None);
+    assert_eq!(asked(id(3, 9), &[3]), None, "a gap behind the committed part is no contradiction");
+    // Another entry: in the message, and before it.
+    assert_eq!(asked(id(1, 1), &[1, 3]), Some(i(3)));
+    assert_eq!(asked(id(1, 1), &[2, 3]), Some(i(2)));
+    assert_eq!(asked(id(2, 2), &[2]), Some(i(2)));
+    // Nobody listens to a leader of an older term.
+    raft.step(n(3), append(4, id(1, 3), &[], 0));
+    assert_eq!(raft.contradicted_by(&append(3, id(1, 1), &[2], 0)), None);
+}
+
+#[test]
 #[should_panic(expected = "state machine safety")]
 fn a_truncation_of_a_committed_entry_stops_the_node() {
     let mut raft = node(2, members(3, &[]), &[1, 1]);
