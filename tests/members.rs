@@ -6,6 +6,7 @@
 mod cluster;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -307,4 +308,48 @@ fn a_node_that_knows_more_than_the_cluster_went_on_with_ends_in_one_line_and_giv
     cluster.nodes[2].start();
     publish(&cluster, "and on\n");
     assert_whole(&mut cluster, b"kept\nwhat came instead\nand on\n");
+}
+
+/// Damaged, and away until the others had trimmed what is damaged: nobody can mend it, and a new disk is the way back.
+#[test]
+fn a_node_whose_damage_the_others_have_trimmed_says_so_and_comes_back_on_a_new_disk() {
+    const SEGMENT_BYTES: u64 = 8 << 20;
+    let mut cluster = TestCluster::start_with(3, |settings| {
+        settings.log.retention_bytes = Some(SEGMENT_BYTES);
+        settings.log.retention_slack_bytes = Some(SEGMENT_BYTES);
+    });
+    let lines = |from: usize, mib: usize| -> String {
+        (from..from + mib * 64).map(|line| format!("{line:08} {}\n", "x".repeat(16 << 10))).collect()
+    };
+    publish(&cluster, &lines(0, 20));
+    cluster.settled();
+    let away = (cluster.leader() + 1) % 3;
+    let id = cluster.nodes[away].id.to_string();
+    assert_eq!(cluster.nodes[away].stop(), Some(0));
+    let log = cluster.nodes[away].data_dir.join("group-0");
+    let name = |file: std::io::Result<fs::DirEntry>| file.unwrap().file_name().into_string().unwrap();
+    let mut segments: Vec<String> =
+        fs::read_dir(&log).unwrap().map(name).filter(|name| name.starts_with("seg-")).collect();
+    segments.sort();
+    let file = fs::File::options().read(true).write(true).open(log.join(&segments[0])).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, SEGMENT_BYTES / 2).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], SEGMENT_BYTES / 2).unwrap();
+    publish(&cluster, &lines(20 * 64, 60));
+    cluster.nodes[away].launch();
+    assert_eq!(cluster.nodes[away].wait_end(), Some(4));
+    let said = cluster.nodes[away].said();
+    let last = said.lines().last().unwrap();
+    assert!(last.contains(&segments[0]) && last.contains("tercet member replace"), "{said}");
+    wipe(&cluster.nodes[away]);
+    cluster.nodes[away].start();
+    member(&["replace", "--node", &id], &cluster.servers()).expect_code(0);
+    publish(&cluster, "after\n");
+    let rows = cluster.settled();
+    assert!(rows.iter().all(|row| row["log_checksum"] == rows[0]["log_checksum"]), "{rows:?}");
+    assert!(rows.iter().all(|row| row["last_offset"] == 80 * 64 + 1), "{rows:?}");
+    for node in &mut cluster.nodes {
+        assert_eq!(node.stop(), Some(0));
+        run(&["log", "verify", "--data-dir", node.data_dir.to_str().unwrap()]).expect_code(0);
+    }
 }

@@ -19,7 +19,9 @@
 //! 3. **That nobody has it.** Copies of one entry may be torn on several disks, as when power fails everywhere. Each of
 //!    those nodes claims the entry, and none of them will ever have it. So an answer also tells the sender's last *whole*
 //!    entry; once all other voters have answered, the claim falls to the furthest of those: what no disk holds whole
-//!    cannot be brought back by waiting. (Not while one of them is in doubt, see below.)
+//!    cannot be brought back by waiting. (Not while one of them is in doubt, see below.) Fewer answers would not do:
+//!    where those that claim and those that are silent are a quorum, the entry may have been acknowledged, and a silent
+//!    one may hold it whole; where they are none, rule 2 has settled it before.
 //!
 //! A claim may be **unknown** ([`unknown_claim`]): in a `memory` cluster the machine went down without a clean stop, and
 //! with its page cache went entries of which nothing is left, not even a header. It is a claim beyond every entry of the

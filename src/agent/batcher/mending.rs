@@ -45,9 +45,10 @@ impl<C: Clock> Batcher<C> {
                 let state = if damage.first == first { CopyState::Damaged } else { CopyState::Unsure };
                 self.answer_mend(slot, (first, first), state, Vec::new());
             }
-            // Removed by retention, so it was committed: that it is not here says nothing.
-            Err(ReadError::Gone { .. }) => {
-                self.answer_mend(slot, (first, asked_last), CopyState::Unsure, Vec::new());
+            // Removed by retention, so it was committed: that it is not here does not say that it never was.
+            Err(ReadError::Gone { first: kept, .. }) => {
+                let last = kept.prev().clamp(first, asked_last);
+                self.answer_mend(slot, (first, last), CopyState::Trimmed, Vec::new());
             }
         }
     }

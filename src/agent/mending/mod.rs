@@ -312,7 +312,14 @@ impl<D: Disk> Mending<D> {
             }
             Verdict::Solved(copies) => self.take(copies),
             Verdict::Cut(prefix) => self.cut(&prefix),
-            Verdict::Hopeless(index) => self.give_up(index),
+            Verdict::Hopeless(index) => self.give_up(&format!(
+                "no other node has a whole copy of entry {index}, so this node does not start; restore one node's \
+                 data directory from a backup, or find a node that has it"
+            )),
+            Verdict::Trimmed => self.give_up(
+                "retention has removed it on the other nodes, so nobody can mend it any more; keep this data directory \
+                 for what may still be read in it, format a new one, and let it in by tercet member replace",
+            ),
         }
         self.inquiry = None;
         1
@@ -373,12 +380,9 @@ impl<D: Disk> Mending<D> {
         }
     }
 
-    fn give_up(&mut self, index: LogIndex) {
+    fn give_up(&mut self, why: &str) {
         let run = &self.mender.runs()[self.solved.len()];
-        let text = format!(
-            "{run}; no other node has a whole copy of entry {index}, so this node does not start; restore one node's \
-             data directory from a backup, or find a node that has it"
-        );
+        let text = format!("{run}; {why}");
         tracing::error!("{text}");
         self.given_up = Some((Fatal::Divergence(text), self.now_ns + LINGER_NS));
     }

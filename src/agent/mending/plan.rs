@@ -1,10 +1,11 @@
 //! What the other nodes have of one lost run, and what follows from it. Pure: no clock, no disk, no network.
 //!
 //! ```text
-//!   every other node is asked, piece by piece ──▶ held | damaged there too | absent | unsure (asked again)
+//!   every other node is asked, piece by piece ──▶ held | damaged there too | absent | trimmed | unsure (asked again)
 //!
 //!   copies lead back from the chain value behind the run to the one before it ──▶ Solved
 //!   all have answered, and they do not ──▶ the run is widened; where it cannot be:
+//!       somebody has trimmed some of it, so it was committed     ──▶ Trimmed: nobody will ever have it again
 //!       a quorum may have held the first entry that nobody has   ──▶ Hopeless: never invent (PITFALLS 63)
 //!       copies contradict each other, or may not be what was lost ──▶ AskAgain: the others settle that among themselves
 //!       else                                                     ──▶ Cut: what is missing was never committed
@@ -45,6 +46,8 @@ pub enum Verdict {
     Cut(Vec<Entry>),
     /// The first entry that nobody has any more although it may have been committed.
     Hopeless(LogIndex),
+    /// Retention has removed it elsewhere, and nobody has a whole copy.
+    Trimmed,
     /// Nothing follows from these answers, but later ones may differ.
     AskAgain,
 }
@@ -56,6 +59,8 @@ struct Peer {
     /// Everything before this has been answered.
     next: LogIndex,
     damaged: Vec<(LogIndex, LogIndex)>,
+    /// It has had some of it, committed, until retention removed it.
+    has_trimmed: bool,
 }
 
 /// The questions about one run, and their answers.
@@ -71,7 +76,8 @@ impl Inquiry {
     /// Nobody has been asked. `others` are all other voters; `quorum` is that of the whole cluster.
     #[must_use]
     pub fn new(missing: Missing, others: &[NodeId], quorum: usize) -> Self {
-        let peer = |id: &NodeId| Peer { id: *id, next: missing.first, damaged: Vec::new() };
+        let peer =
+            |id: &NodeId| Peer { id: *id, next: missing.first, damaged: Vec::new(), has_trimmed: false };
         Self { missing, quorum, peers: others.iter().map(peer).collect(), copies: BTreeMap::new() }
     }
 
@@ -97,6 +103,10 @@ impl Inquiry {
         match state {
             CopyState::Unsure => return false,
             CopyState::Absent => known.next = self.missing.last.next(),
+            CopyState::Trimmed => {
+                known.has_trimmed = true;
+                known.next = last.next();
+            }
             CopyState::Damaged => {
                 known.damaged.push((first, last));
                 known.next = last.next();
@@ -123,6 +133,9 @@ impl Inquiry {
         }
         if !self.is_exhausted() || may_widen {
             return Verdict::Wait;
+        }
+        if self.peers.iter().any(|peer| peer.has_trimmed) {
+            return Verdict::Trimmed;
         }
         let Some(prefix) = self.lead_on() else { return Verdict::AskAgain };
         let missing = prefix.last().map_or(self.missing.first, |entry| entry.index().next());

@@ -172,3 +172,21 @@ fn answers_to_other_questions_change_nothing() {
     assert!(!inquiry.answered(NodeId(9), (LogIndex(5), LogIndex(8)), CopyState::Held, log), "a stranger");
     assert_eq!(inquiry.question(NodeId(2)), Some((LogIndex(5), LogIndex(8))));
 }
+
+#[test]
+fn what_others_have_trimmed_was_committed_so_it_is_neither_cut_nor_waited_for() {
+    let (log, missing) = lost();
+    let mut inquiry = inquiry(missing);
+    says(&mut inquiry, 2, 5, 6, CopyState::Trimmed);
+    assert_eq!(inquiry.question(NodeId(2)), Some((LogIndex(7), LogIndex(8))), "the rest is still there");
+    gives(&mut inquiry, 2, &log[2..]);
+    assert_eq!(inquiry.verdict(false), Verdict::Wait, "node 3 may have the beginning");
+    says(&mut inquiry, 3, 5, 8, CopyState::Absent);
+    assert_eq!(inquiry.verdict(true), Verdict::Wait, "and a wider run may be another log's");
+    assert_eq!(inquiry.verdict(false), Verdict::Trimmed);
+    // Whoever has it all the same is believed.
+    let mut inquiry = super::plan::Inquiry::new(missing, &OTHERS, 2);
+    says(&mut inquiry, 2, 5, 8, CopyState::Trimmed);
+    gives(&mut inquiry, 3, &log);
+    assert_eq!(inquiry.verdict(false), Verdict::Solved(log));
+}

@@ -19,6 +19,8 @@ wire_enum! {
         Absent = 3,
         /// It cannot tell (yet).
         Unsure = 4,
+        /// Nothing any more: it was committed, and retention has removed it.
+        Trimmed = 5,
     }
 }
 

@@ -180,7 +180,7 @@ fn questions_and_answers_about_damaged_entries_round_trip() {
         MendMessage::Fetched { first, last, state: CopyState::Held },
         made,
     )];
-    for state in [CopyState::Damaged, CopyState::Absent, CopyState::Unsure] {
+    for state in [CopyState::Damaged, CopyState::Absent, CopyState::Unsure, CopyState::Trimmed] {
         all.push((fetched(state, 0, b""), MendMessage::Fetched { first, last, state }, Vec::new()));
     }
     let mut question = Vec::new();
