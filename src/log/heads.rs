@@ -147,8 +147,10 @@ impl<D: Disk> Heads<'_, D> {
                 "both watermark slots are damaged, and no later segment tells the end",
             ));
         }
-        let slot = heads[at].slot.unwrap_or_else(|| Slot::fresh(&header, LogIndex::ZERO));
-        let bytes = encode_head(&header, &slot);
+        // Slots are only written where there is none.
+        let fresh = Slot::fresh(&header, LogIndex::ZERO);
+        let slot = heads[at].slot.unwrap_or(fresh);
+        let bytes = encode_head(&header, &fresh);
         let (block, slots) = bytes.split_at(BLOCK_BYTES as usize);
         let file = self.disk.open(&path, true)?;
         if was_lost {

@@ -193,6 +193,7 @@ pub struct TestNode {
     child: Option<Child>,
     /// What it has said since its last start.
     said: Arc<Mutex<Vec<String>>>,
+    listener: Option<std::thread::JoinHandle<()>>,
 }
 
 impl TestNode {
@@ -223,11 +224,11 @@ impl TestNode {
         self.child = Some(child);
         self.said = Arc::default();
         let said = Arc::clone(&self.said);
-        std::thread::spawn(move || {
+        self.listener = Some(std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 said.lock().expect("no panic").push(line);
             }
-        });
+        }));
     }
 
     /// What it has said since its last start.
@@ -251,6 +252,8 @@ impl TestNode {
         let mut child = self.child.take().expect("a running node");
         let code = wait_code(&mut child, LIMIT);
         let _ = child.kill();
+        // Its last words may still be in the pipe.
+        self.listener.take().map(std::thread::JoinHandle::join);
         code.unwrap_or_else(|| panic!("node {} does not end: {}", self.id, self.said()))
     }
 
@@ -376,6 +379,7 @@ impl TestCluster {
                     config,
                     child: None,
                     said: Arc::default(),
+                    listener: None,
                 }
             })
             .collect();

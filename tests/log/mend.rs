@@ -465,6 +465,21 @@ fn a_missing_segment_whose_name_is_lost_too_is_mended_into_the_one_before() {
 }
 
 #[test]
+fn a_lost_header_is_rebuilt_also_where_only_the_first_slot_of_all_is_left() {
+    // Found by fuzzing: of a segment that has just been begun, one block may hold the slot of number 0.
+    let library = Library::new(6);
+    let last = library.places.last().unwrap().0;
+    let bytes = library.disk.bytes(&segment_path(last));
+    let slots = [0, 1].map(|at| Slot::decode(&bytes[Slot::position_of(at) as usize..]));
+    let slot = slots.into_iter().flatten().max_by_key(|slot| slot.number).unwrap();
+    library.disk.poke(&segment_path(last), Slot::position_of(0), &Slot { number: 0, ..slot }.encode());
+    library.disk.poke(&segment_path(last), Slot::position_of(1), &[0; 64]);
+    library.disk.flip_bit(&segment_path(last), 50, 3);
+    assert_eq!(library.mend().unwrap(), 0, "no entry is lost");
+    library.assert_whole();
+}
+
+#[test]
 fn a_head_that_nothing_else_tells_stays_an_error_and_nothing_is_touched() {
     let library = Library::new(800);
     // The head of a segment, and the entry before it that would tell its offset.
