@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use raw::{RawClient, RawCluster, free_ports, start_cluster};
-use tercet::base::ids::{ClusterId, GroupId, Incarnation, NodeId, Offset, Sequence};
+use tercet::base::ids::{ClusterId, GroupId, Incarnation, LogIndex, NodeId, Offset, Sequence};
 use tercet::base::prng::Prng;
 use tercet::config::ThreadingMode;
 use tercet::entry::Durability;
@@ -190,6 +190,7 @@ fn pitfall_47_and_48_other_clusters_and_reformatted_peers_are_refused() {
         group: GroupId(0),
         durability: Durability::Disk,
         cluster_version: 1,
+        configuration_index: LogIndex(1),
     };
     // Both real peers have been pinned once they all agree on a leader and a log.
     publish_works(&cluster, 1);
@@ -220,6 +221,7 @@ fn a_node_set_to_another_durability_is_refused() {
         group: GroupId(0),
         durability: Durability::Memory,
         cluster_version: 1,
+        configuration_index: LogIndex(1),
     };
     assert_eq!(peer_reply(settings.own().peer, &hello), Some(RefuseCode::DurabilityMismatch));
     cluster.shut_down();

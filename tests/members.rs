@@ -353,3 +353,33 @@ fn a_node_whose_damage_the_others_have_trimmed_says_so_and_comes_back_on_a_new_d
         run(&["log", "verify", "--data-dir", node.data_dir.to_str().unwrap()]).expect_code(0);
     }
 }
+
+/// Every node is replaced once, then one again, which has to read of all the others' old disks on its way; and all are
+/// killed in the middle of that, so that a node that was replaced itself leads.
+#[test]
+fn a_node_that_learns_passes_the_configurations_in_which_others_had_other_disks() {
+    let mut cluster = TestCluster::start(3);
+    let mut input = String::new();
+    let more = |cluster: &TestCluster, input: &mut String| {
+        let lines: String = (0..200).map(|line| format!("{} {line}\n", input.len())).collect();
+        publish(cluster, &lines);
+        input.push_str(&lines);
+    };
+    more(&cluster, &mut input);
+    for place in [0, 1, 2, 0] {
+        if cluster.leader() == place {
+            let to = cluster.nodes[(place + 1) % 3].id.to_string();
+            run(&["transfer", "--servers", &cluster.servers(), "--to", &to]).expect_code(0);
+        }
+        cluster.nodes[place].kill();
+        wipe(&cluster.nodes[place]);
+        cluster.nodes[place].start();
+        let id = cluster.nodes[place].id.to_string();
+        member(&["replace", "--node", &id], &cluster.servers()).expect_code(0);
+        more(&cluster, &mut input);
+        cluster.settled();
+        cluster.crash_all();
+    }
+    more(&cluster, &mut input);
+    assert_whole(&mut cluster, input.as_bytes());
+}

@@ -291,12 +291,14 @@ fn peer_samples() -> Vec<PeerFrame<'static>> {
             group: GROUP,
             durability: Durability::Disk,
             cluster_version: 1,
+            configuration_index: LogIndex(1),
         }),
         PeerFrame::HelloReply(PeerHelloReply::Accept {
             protocol: 1,
             features: 0,
             node_id: NodeId(2),
             incarnation: Incarnation(0xbb << 120 | 2),
+            configuration_index: LogIndex(1),
         }),
         PeerFrame::HelloReply(PeerHelloReply::Refuse {
             code: RefuseCode::WrongCluster,

@@ -42,8 +42,17 @@ pub struct NewPeer<S> {
     pub stream: S,
     /// Bytes that came after the handshake.
     pub leftover: Vec<u8>,
-    /// The formatting of the peer's disk, as it said in the handshake.
+    /// What the peer said of itself in the handshake.
+    pub identity: PeerIdentity,
+}
+
+/// What a peer said of itself in the handshake of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerIdentity {
+    /// The formatting of its disk.
     pub incarnation: Incarnation,
+    /// Its configuration entry in force.
+    pub configuration_index: LogIndex,
 }
 
 /// Sender or ack receiver to conductor.
@@ -88,7 +97,12 @@ pub enum ConductorNotice {
         accepted: bool,
     },
     /// Who belongs to the cluster from now on, voters and learners, and as which formatting of its disk.
-    Members(Vec<Member>),
+    Members {
+        /// The configuration entry that says so.
+        index: LogIndex,
+        /// All of them.
+        members: Vec<Member>,
+    },
 }
 
 /// One publish frame on its way to the batcher. The buffer goes back by [`BatcherReply::Recycle`].
@@ -311,8 +325,8 @@ pub enum SenderCommand {
 /// Sender to batcher: the outbound stream to that peer came up or went down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkState {
-    /// Now connected, to the node whose disk was formatted so.
-    pub connected: Option<Incarnation>,
+    /// Now connected, to this node.
+    pub connected: Option<PeerIdentity>,
 }
 
 /// Ack receiver to batcher: one message of the peer, entries verified, with what the peer said in the handshake of the

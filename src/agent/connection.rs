@@ -146,7 +146,7 @@ impl<N: Net> PeerStream<N> {
     /// Puts a new stream in the place of the old one. False: it could not be registered and is gone.
     pub(super) fn replace(&mut self, new: NewPeer<N::Stream>) -> bool {
         self.close();
-        self.incarnation = new.incarnation;
+        self.incarnation = new.identity.incarnation;
         let mut stream = new.stream;
         self.is_lost = self.net.register(&mut stream, Self::TOKEN).is_err();
         if self.is_lost {

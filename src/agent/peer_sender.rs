@@ -97,8 +97,8 @@ impl<N: Net> PeerSender<N> {
         while let Some(mut new) = self.rings.from_conductor.pop() {
             work += 1;
             new.stream.limit_patience(PATIENCE);
-            let incarnation = new.incarnation;
-            let connected = self.stream.replace(new).then_some(incarnation);
+            let identity = new.identity;
+            let connected = self.stream.replace(new).then_some(identity);
             self.unreported = Some(LinkState { connected });
         }
         work

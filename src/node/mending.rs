@@ -3,6 +3,7 @@
 use super::format::{first_entry, log_options};
 use super::{NodeError, conductor, seed, threading, welcome};
 use crate::agent::mending::MendingSettings;
+use crate::base::ids::LogIndex;
 use crate::config::Settings;
 use crate::log::{Identity, LogError, Mender, RealDisk};
 use crate::runtime::{Listeners, MendingParts};
@@ -41,7 +42,7 @@ pub(super) fn parts(
     Ok(MendingParts {
         mending,
         mender,
-        conductor: conductor(settings, &identity, &configuration, seed(&identity)),
+        conductor: conductor(settings, &identity, (LogIndex(1), &configuration), seed(&identity)),
         welcome: welcome(settings, &identity, &configuration),
         listeners,
         threading: threading(settings),

@@ -22,7 +22,7 @@ use crate::agent::conductor::ConductorSettings;
 use crate::agent::control::{Control, Fatal};
 use crate::agent::reception::Welcome;
 use crate::base::checksum::fold64;
-use crate::base::ids::GroupId;
+use crate::base::ids::{GroupId, LogIndex};
 use crate::config::{self, Settings};
 use crate::entry::{BatchLimits, Configuration};
 use crate::log::{Identity, RealDisk};
@@ -215,7 +215,7 @@ impl RunningNode {
 fn conductor(
     settings: &Settings,
     identity: &Identity,
-    configuration: &Configuration,
+    (configuration_index, configuration): (LogIndex, &Configuration),
     seed: u64,
 ) -> ConductorSettings {
     let others = settings.nodes.iter().filter(|node| node.id != settings.node_id);
@@ -228,6 +228,7 @@ fn conductor(
         cluster_version: configuration.cluster_version,
         peers: others.map(|node| (node.id, node.peer)).collect(),
         members: configuration.members().copied().collect(),
+        configuration_index,
         connections_limit: settings.limits.connections_max as usize,
         handshakes_limit: ConductorSettings::HANDSHAKES_LIMIT,
         handshake_timeout_ns: ConductorSettings::HANDSHAKE_TIMEOUT_NS,
@@ -254,7 +255,8 @@ fn parts(settings: &Settings, opened: Booted<RealDisk>, listeners: Listeners) ->
     let incarnation = opened.identity.incarnation;
     let seed = seed(&opened.identity);
     let configuration = opened.start.configurations.newest();
-    let conductor = conductor(settings, &opened.identity, configuration, seed);
+    let index = opened.start.configurations.index();
+    let conductor = conductor(settings, &opened.identity, (index, configuration), seed);
     let welcome = welcome(settings, &opened.identity, configuration);
     let batcher = BatcherSettings {
         node_id: settings.node_id,

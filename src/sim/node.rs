@@ -505,6 +505,7 @@ fn conductor_settings(
         cluster_version: booted.start.configurations.newest().cluster_version,
         peers: peers.iter().map(|peer| (*peer, peer_address(*peer))).collect(),
         members: booted.start.configurations.newest().members().copied().collect(),
+        configuration_index: booted.start.configurations.index(),
         connections_limit: 64,
         handshakes_limit: 64,
         handshake_timeout_ns: ConductorSettings::HANDSHAKE_TIMEOUT_NS,

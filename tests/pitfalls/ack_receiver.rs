@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 use tercet::agent::Agent;
 use tercet::agent::ack_receiver::AckReceiver;
-use tercet::agent::commands::{LinkClosed, NewPeer};
+use tercet::agent::commands::{LinkClosed, NewPeer, PeerIdentity};
 use tercet::agent::ring::WakeHandle;
 use tercet::agent::rings::{NodeRings, make_rings};
 use tercet::base::ids::{GroupId, Incarnation, LogIndex, Term};
@@ -21,6 +21,7 @@ use tercet::sim::disk::SimFile;
 use crate::bench::n;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const PEER: PeerIdentity = PeerIdentity { incarnation: Incarnation(7), configuration_index: LogIndex(1) };
 
 /// A killed leader's last words and the end of its stream may be one event of an edge-triggered poll. Both must be
 /// noticed, or the leader's followers wait for the election timer; and the words come first, however many they are.
@@ -39,7 +40,7 @@ fn last_words_and_the_end_of_the_stream_that_come_in_one_event_are_both_noticed(
         assert!(
             rings.conductor.to_receivers[0]
                 .1
-                .push(NewPeer { stream, leftover: Vec::new(), incarnation: Incarnation(7) })
+                .push(NewPeer { stream, leftover: Vec::new(), identity: PEER })
                 .is_ok()
         );
 

@@ -8,8 +8,8 @@ use tercet::agent::Agent;
 use tercet::agent::batcher::{Batcher, BatcherLimits, BatcherSettings, RetentionSettings, TimerSettings};
 use tercet::agent::boot::boot;
 use tercet::agent::commands::{
-    BatcherReply, BatcherRequest, ConnectionId, LinkState, LogCommand, LogEvent, PeerMessage, PeerSaid,
-    PublishChunk, SenderCommand,
+    BatcherReply, BatcherRequest, ConnectionId, LinkState, LogCommand, LogEvent, PeerIdentity, PeerMessage,
+    PeerSaid, PublishChunk, SenderCommand,
 };
 use tercet::agent::control::Control;
 use tercet::agent::ring::WakeHandle;
@@ -403,7 +403,12 @@ impl Bench {
         assert!(
             self.senders[Self::place(peer)]
                 .to_batcher
-                .push(LinkState { connected: Some(pinned(peer)) })
+                .push(LinkState {
+                    connected: Some(PeerIdentity {
+                        incarnation: pinned(peer),
+                        configuration_index: LogIndex(1),
+                    })
+                })
                 .is_ok()
         );
         self.turn();

@@ -2,7 +2,8 @@
 
 use tercet::agent::batcher::BatcherLimits;
 use tercet::agent::commands::{
-    BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, ConnectionId, PinRequest, SenderCommand,
+    BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, ConnectionId, LinkState, PeerIdentity,
+    PinRequest, SenderCommand,
 };
 use tercet::base::ids::{Incarnation, LogIndex, Term};
 use tercet::entry::{Entry, Member};
@@ -43,7 +44,7 @@ fn list(bench: &mut Bench) -> LeaderMembers<'static> {
 fn told(bench: &mut Bench) -> Option<Vec<Member>> {
     let notices = std::iter::from_fn(|| bench.conductor.from_batcher.pop());
     let members = notices.filter_map(|notice| match notice {
-        ConductorNotice::Members(members) => Some(members),
+        ConductorNotice::Members { members, .. } => Some(members),
         ConductorNotice::PinDecided { .. } => None,
     });
     members.last()
@@ -192,4 +193,45 @@ fn a_node_that_does_not_lead_changes_nothing_and_says_so() {
     let replies = bench.replies();
     assert!(matches!(replies[..], [BatcherReply::Members { members: None, .. }]));
     assert_eq!(bench.batcher.raft().last_id(), first_entry().id());
+}
+
+/// A node whose log is behind names formattings that have been replaced since: what it lacks can only come from those
+/// that replaced them.
+#[test]
+fn a_leader_that_this_nodes_log_does_not_name_yet_is_followed_and_answered_but_gets_no_vote() {
+    let mut bench = Bench::fresh();
+    let ahead = PeerIdentity { incarnation: NEW, configuration_index: LogIndex(7) };
+    assert!(bench.senders[0].to_batcher.push(LinkState { connected: Some(ahead) }).is_ok());
+    bench.turn();
+    assert!(!hung_up(&mut bench, 0), "it knows a later configuration");
+    let say = |bench: &mut Bench, message, entries: Vec<Entry>| {
+        assert!(bench.post_as(2, NEW, message, entries));
+        bench.turn();
+        bench.said_to(2)
+    };
+    bench.wait(400_000_000);
+    bench.said_to(2);
+    let last = tercet::base::ids::EntryId::new(Term(9), LogIndex(9));
+    let vote = Message::Vote { term: Term(9), last };
+    assert_eq!(say(&mut bench, vote, Vec::new()), [], "a vote is for those that the log names");
+    assert_eq!(bench.batcher.raft().term(), Term(0));
+    let first = first_entry();
+    let entry = noop_after(&first, 9);
+    let message = Message::Append {
+        term: Term(9),
+        prev: first.id(),
+        entries: vec![Term(9)],
+        commit: LogIndex(1),
+        wants_reply: true,
+    };
+    let said = say(&mut bench, message, vec![entry]);
+    assert!(said.iter().any(|said| matches!(said, Message::AppendReply { .. })), "{said:?}");
+    assert_eq!(bench.batcher.raft().last_id().index, LogIndex(2));
+    // One that knows no more than this node does is an old disk.
+    let old = PeerIdentity { incarnation: Incarnation(0x98), configuration_index: LogIndex(1) };
+    for connected in [None, Some(old)] {
+        assert!(bench.senders[0].to_batcher.push(LinkState { connected }).is_ok());
+        bench.turn();
+    }
+    assert!(hung_up(&mut bench, 0));
 }

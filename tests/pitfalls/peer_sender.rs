@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 use tercet::agent::Agent;
-use tercet::agent::commands::{LinkClosed, LinkState, NewPeer, SenderCommand};
+use tercet::agent::commands::{LinkClosed, LinkState, NewPeer, PeerIdentity, SenderCommand};
 use tercet::agent::peer_sender::PeerSender;
 use tercet::agent::ring::WakeHandle;
 use tercet::agent::rings::{NodeRings, make_rings};
@@ -18,6 +18,7 @@ use tercet::sim::disk::SimFile;
 use crate::bench::{batch_after, first_entry, id, n};
 
 const LIMIT: Duration = Duration::from_secs(60);
+const PEER: PeerIdentity = PeerIdentity { incarnation: Incarnation(7), configuration_index: LogIndex(1) };
 
 #[test]
 fn pitfall_49_a_peer_that_takes_no_bytes_is_dropped_in_bounded_time_and_can_be_dialled_again() {
@@ -33,7 +34,7 @@ fn pitfall_49_a_peer_that_takes_no_bytes_is_dropped_in_bounded_time_and_can_be_d
     assert!(
         rings.conductor.to_senders[0]
             .1
-            .push(NewPeer { stream, leftover: Vec::new(), incarnation: Incarnation(7) })
+            .push(NewPeer { stream, leftover: Vec::new(), identity: PEER })
             .is_ok()
     );
 
@@ -58,7 +59,7 @@ fn pitfall_49_a_peer_that_takes_no_bytes_is_dropped_in_bounded_time_and_can_be_d
         sender.do_work(0, &readiness);
         states.extend(std::iter::from_fn(|| peer.from_sender.pop()));
     }
-    assert_eq!(states[0], LinkState { connected: Some(Incarnation(7)) });
+    assert_eq!(states[0], LinkState { connected: Some(PEER) });
     sender.do_work(0, &[]);
     let told = rings.conductor.from_links.iter_mut().find_map(|link| link.pop());
     assert_eq!(told, Some(LinkClosed::Outbound(n(2))), "the conductor dials again");

@@ -47,7 +47,7 @@ impl<C: Clock> Batcher<C> {
     /// Whether the stream to a peer stands and leads to the disk that counts.
     pub(super) fn reaches(&self, slot: usize) -> bool {
         let port = &self.peers[slot];
-        port.link.is_some() && port.link == self.let_in(port.id())
+        port.link.is_some_and(|link| Some(link.incarnation) == self.let_in(port.id()))
     }
 
     /// A configuration was just appended: it is in force from now on.
@@ -113,12 +113,16 @@ impl<C: Clock> Batcher<C> {
     pub(super) fn tell_members(&mut self) {
         if self.membership.is_untold {
             let members = self.configurations.newest().members().copied().collect();
-            let told = self.rings.to_conductor.push(ConductorNotice::Members(members));
+            let index = self.configurations.index();
+            let told = self.rings.to_conductor.push(ConductorNotice::Members { index, members });
             self.membership.is_untold = told.is_err();
         }
         for slot in 0..self.peers.len() {
             let port = &self.peers[slot];
-            if port.link.is_some() && !port.is_hung_up && !self.reaches(slot) {
+            // Who knows a later configuration than this node may be named in it.
+            let is_outdated =
+                port.link.is_some_and(|link| link.configuration_index <= self.configurations.index());
+            if is_outdated && !port.is_hung_up && !self.reaches(slot) {
                 let port = &mut self.peers[slot];
                 port.is_hung_up = port.rings.to_sender.push(SenderCommand::HangUp).is_ok();
             }

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use super::Batcher;
 use super::install::Outgoing;
-use crate::agent::commands::{CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerSaid, SenderCommand};
+use crate::agent::commands::{
+    CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerIdentity, PeerSaid, SenderCommand,
+};
 use crate::agent::control::Fatal;
 use crate::agent::rings::BatcherPeerRings;
 use crate::base::clock::Clock;
-use crate::base::ids::{Incarnation, LogIndex, NodeId};
+use crate::base::ids::{LogIndex, NodeId};
 use crate::entry::{Durability, Entry};
 use crate::log::ReadError;
 use crate::raft::{Message, Role, SendPlan};
@@ -19,8 +21,8 @@ const CATCH_UP_BYTES: usize = 1 << 20;
 /// The rings of one peer, and what the reader fetched for it.
 pub(super) struct PeerPort {
     pub(super) rings: BatcherPeerRings,
-    /// The outbound stream stands, to the node whose disk was formatted so.
-    pub(super) link: Option<Incarnation>,
+    /// The outbound stream stands, to this node.
+    pub(super) link: Option<PeerIdentity>,
     /// That it be closed has been asked for.
     pub(super) is_hung_up: bool,
     /// Outstanding request to the reader.
@@ -74,8 +76,10 @@ impl<C: Clock> Batcher<C> {
                 work += 1;
                 let from = self.peers[slot].id();
                 // Votes and acknowledgements count only from the formatting that is meant (PITFALLS 48). The stream may
-                // be older than the configuration in force.
-                if self.let_in(from) != Some(received.incarnation) {
+                // be older than the configuration in force. What a leader says counts whoever it is: it was elected by
+                // those who know it, and this node's log may lack the entry that names it.
+                let counts = self.let_in(from) == Some(received.incarnation);
+                if !counts && !is_leaders_word(&received.said) {
                     self.counters.peer_messages_refused.increment();
                     continue;
                 }
@@ -194,8 +198,9 @@ impl<C: Clock> Batcher<C> {
         let (id, commit) = (self.settings.node_id, self.raft.commit_index());
         let remedy = match self.durability {
             Durability::Memory => {
-                "loss was accepted, and the cluster goes on with less than this node has: keep its data directory for \
-                 what can be read there (tercet log dump), format a new one, and let it in by tercet member replace"
+                "loss was accepted, and the cluster goes on with less than this node has: read from its data directory \
+                 what is worth keeping (tercet log dump), then start it once with --accept-loss; where it ends like this \
+                 again, format a new directory and let it in by tercet member replace"
             }
             Durability::Disk => {
                 "state machine safety is broken: do not start this node again, keep all data directories, and report it"
@@ -209,7 +214,9 @@ impl<C: Clock> Batcher<C> {
 
     fn send_message(&mut self, to: NodeId, message: Message) {
         let Some(slot) = self.peers.iter().position(|port| port.id() == to) else { return };
-        if self.peers[slot].link.is_some() && !self.reaches(slot) {
+        // A leader that this node's log does not name yet is answered all the same; nobody else is.
+        let is_answer = matches!(message, Message::AppendReply { .. } | Message::HeartbeatReply { .. });
+        if self.peers[slot].link.is_some() && !is_answer && !self.reaches(slot) {
             return;
         }
         let port = &mut self.peers[slot];
@@ -334,4 +341,13 @@ impl<C: Clock> Batcher<C> {
             Err(ReadError::Corrupt(_)) => port.requested = Some(reply.first),
         }
     }
+}
+
+/// What only a leader says.
+const fn is_leaders_word(said: &PeerSaid) -> bool {
+    matches!(
+        said,
+        PeerSaid::Checkpoint { .. }
+            | PeerSaid::Raft { message: Message::Append { .. } | Message::Heartbeat { .. }, .. }
+    )
 }

@@ -2,6 +2,7 @@
 
 use super::ConductorSettings;
 use crate::agent::batcher::Pins;
+use crate::agent::commands::PeerIdentity;
 use crate::base::ids::{ClusterId, Incarnation, NodeId};
 use crate::protocol::frame::{Agreed, ProtocolOffer, RefuseCode, negotiate};
 use crate::protocol::peer::{KnownPeer, PeerExpectation, PeerHello};
@@ -25,6 +26,10 @@ pub(super) fn check_peer(
     };
     let has_address = settings.peers.iter().any(|(peer, _)| *peer == hello.from);
     let known = if has_address { known_peer(settings, pins, hello.from) } else { KnownPeer::Unknown };
+    let identity =
+        PeerIdentity { incarnation: hello.incarnation, configuration_index: hello.configuration_index };
+    let known =
+        if knows_better(settings, identity, known) { KnownPeer::Pinned(hello.incarnation) } else { known };
     expectation.check(hello, known).map_err(|code| (code, explain(settings, hello, code)))
 }
 
@@ -38,6 +43,14 @@ pub(super) fn known_peer(settings: &ConductorSettings, pins: &Pins, peer: NodeId
         }
         Some(named) => KnownPeer::Pinned(named),
     }
+}
+
+/// Whether another formatting than this node knows may be what the cluster knows by now: it has seen a later
+/// configuration. It is let in for the log's sake, which will tell; the batcher takes nothing else from it. A disk that was
+/// just formatted has only seen the first configuration of all.
+pub(super) fn knows_better(settings: &ConductorSettings, identity: PeerIdentity, known: KnownPeer) -> bool {
+    matches!(known, KnownPeer::Pinned(pinned) if pinned != identity.incarnation)
+        && identity.configuration_index > settings.configuration_index
 }
 
 /// What the refused one should do about it.
@@ -73,9 +86,11 @@ pub(super) fn check_incarnation(
     settings: &ConductorSettings,
     pins: &Pins,
     peer: NodeId,
-    incarnation: Incarnation,
+    identity: PeerIdentity,
 ) -> Result<(), Refusal> {
-    match known_peer(settings, pins, peer) {
+    let (known, incarnation) = (known_peer(settings, pins, peer), identity.incarnation);
+    match known {
+        KnownPeer::Pinned(_) if knows_better(settings, identity, known) => Ok(()),
         KnownPeer::Pinned(known) if known != incarnation => {
             let text = format!(
                 "node {peer}'s data directory was formatted anew (incarnation {incarnation}, known {known}); let it in \

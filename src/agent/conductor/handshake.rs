@@ -1,8 +1,8 @@
 //! Handshakes under way.
 
-use super::checks::{Refusal, check_client, check_incarnation, check_peer, known_peer};
+use super::checks::{Refusal, check_client, check_incarnation, check_peer, known_peer, knows_better};
 use super::{Conductor, FIRST_HANDSHAKE, Port};
-use crate::agent::commands::{ConductorRequest, NewClient, NewPeer, PinRequest};
+use crate::agent::commands::{ConductorRequest, NewClient, NewPeer, PeerIdentity, PinRequest};
 use crate::agent::connection::Connection;
 use crate::base::ids::{Incarnation, NodeId};
 use crate::base::net::{Net, NetStream, Token};
@@ -17,11 +17,11 @@ pub(super) enum Stage {
     /// We said hello to a peer and wait for its reply.
     AwaitReply { peer: NodeId },
     /// A peer's reply is good; its incarnation is being pinned.
-    AwaitReplyPin { peer: NodeId, incarnation: Incarnation },
+    AwaitReplyPin { peer: NodeId, identity: PeerIdentity },
     /// Somebody connected to the peer port and must say hello.
     AwaitPeerHello,
     /// A peer's hello is good; its incarnation is being pinned.
-    AwaitPin { peer: NodeId, incarnation: Incarnation, agreed: Agreed },
+    AwaitPin { peer: NodeId, identity: PeerIdentity, agreed: Agreed },
     /// Somebody connected to the client port and must say hello.
     AwaitClientHello,
 }
@@ -155,6 +155,7 @@ impl<N: Net> Conductor<N> {
             group: s.group,
             durability: s.durability,
             cluster_version: s.cluster_version,
+            configuration_index: s.configuration_index,
         };
         connection.outbox.push_with(|out| hello.encode(out));
         if connection.write().is_err() {
@@ -244,14 +245,18 @@ impl<N: Net> Conductor<N> {
                 return Err(Outcome::Refuse(refusal));
             }
         };
-        Ok(Stage::AwaitPin { peer: hello.from, incarnation: hello.incarnation, agreed })
+        let identity =
+            PeerIdentity { incarnation: hello.incarnation, configuration_index: hello.configuration_index };
+        Ok(Stage::AwaitPin { peer: hello.from, identity, agreed })
     }
 
     fn heard_reply(&mut self, peer: NodeId, reply: &PeerHelloReply<'_>) -> Result<Stage, Outcome> {
         match reply {
-            PeerHelloReply::Accept { node_id, incarnation, .. } if *node_id == peer => {
-                match check_incarnation(&self.settings, &self.pins, peer, *incarnation) {
-                    Ok(()) => Ok(Stage::AwaitReplyPin { peer, incarnation: *incarnation }),
+            PeerHelloReply::Accept { node_id, incarnation, configuration_index, .. } if *node_id == peer => {
+                let identity =
+                    PeerIdentity { incarnation: *incarnation, configuration_index: *configuration_index };
+                match check_incarnation(&self.settings, &self.pins, peer, identity) {
+                    Ok(()) => Ok(Stage::AwaitReplyPin { peer, identity }),
                     Err((code, text)) => {
                         if code == RefuseCode::IncarnationMismatch {
                             self.note_refused(peer, *incarnation);
@@ -288,12 +293,14 @@ impl<N: Net> Conductor<N> {
 
     /// Known incarnations go on at once; a first contact is pinned durably first.
     fn pin_or_go_on(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
-        let (Stage::AwaitPin { peer, incarnation, .. } | Stage::AwaitReplyPin { peer, incarnation }) =
+        let (Stage::AwaitPin { peer, identity, .. } | Stage::AwaitReplyPin { peer, identity }) =
             handshake.stage
         else {
             return Outcome::Waiting;
         };
-        if known_peer(&self.settings, &self.pins, peer) == KnownPeer::Pinned(incarnation) {
+        let incarnation = identity.incarnation;
+        let known = known_peer(&self.settings, &self.pins, peer);
+        if known == KnownPeer::Pinned(incarnation) || knows_better(&self.settings, identity, known) {
             return self.hand_over_peer(handshake);
         }
         match self.rings.to_batcher.push(ConductorRequest::Pin(PinRequest { peer, incarnation })) {
@@ -306,19 +313,19 @@ impl<N: Net> Conductor<N> {
     pub(super) fn pin_decided(&mut self, decided: NodeId, decided_incarnation: Incarnation, accepted: bool) {
         for slot in 0..self.handshakes.len() {
             let Some(handshake) = &self.handshakes[slot] else { continue };
-            let (Stage::AwaitPin { peer, incarnation, .. } | Stage::AwaitReplyPin { peer, incarnation }) =
+            let (Stage::AwaitPin { peer, identity, .. } | Stage::AwaitReplyPin { peer, identity }) =
                 handshake.stage
             else {
                 continue;
             };
-            if peer != decided || incarnation != decided_incarnation {
+            if peer != decided || identity.incarnation != decided_incarnation {
                 continue;
             }
             let Some(mut handshake) = self.handshakes[slot].take() else { continue };
             if accepted {
                 let _ = self.hand_over_peer(&mut handshake);
                 self.close(handshake);
-            } else if let Err(refusal) = check_incarnation(&self.settings, &self.pins, peer, incarnation) {
+            } else if let Err(refusal) = check_incarnation(&self.settings, &self.pins, peer, identity) {
                 self.refuse(handshake, &refusal);
             } else {
                 self.close(handshake);
@@ -328,13 +335,14 @@ impl<N: Net> Conductor<N> {
 
     /// Gives the socket to the peer's agent. What stays behind in `handshake` is an empty shell.
     fn hand_over_peer(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
-        let (peer, is_inbound, incarnation) = match handshake.stage {
-            Stage::AwaitPin { peer, agreed, incarnation } => {
+        let (peer, is_inbound, identity) = match handshake.stage {
+            Stage::AwaitPin { peer, agreed, identity } => {
                 let accept = PeerHelloReply::Accept {
                     protocol: agreed.protocol,
                     features: agreed.features,
                     node_id: self.settings.node_id,
                     incarnation: self.settings.incarnation,
+                    configuration_index: self.settings.configuration_index,
                 };
                 let group = self.settings.group;
                 let Some(connection) = handshake.connection.as_mut() else { return Outcome::Over };
@@ -342,15 +350,15 @@ impl<N: Net> Conductor<N> {
                 if connection.write().is_err() || !connection.outbox.is_empty() {
                     return Outcome::Over;
                 }
-                (peer, true, incarnation)
+                (peer, true, identity)
             }
-            Stage::AwaitReplyPin { peer, incarnation } => (peer, false, incarnation),
+            Stage::AwaitReplyPin { peer, identity } => (peer, false, identity),
             _ => return Outcome::Waiting,
         };
         let Some((stream, leftover)) = self.take_socket(handshake) else { return Outcome::Over };
         let rings = if is_inbound { &mut self.rings.to_receivers } else { &mut self.rings.to_senders };
         let Some((_, ring)) = rings.iter_mut().find(|(node, _)| *node == peer) else { return Outcome::Over };
-        if let Err(back) = ring.push(NewPeer { stream, leftover, incarnation }) {
+        if let Err(back) = ring.push(NewPeer { stream, leftover, identity }) {
             let mut stream = back.stream;
             stream.shutdown();
             if !is_inbound {

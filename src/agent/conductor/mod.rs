@@ -22,7 +22,7 @@ use super::commands::{ConductorNotice, LinkClosed};
 use super::control::Control;
 use super::rings::ConductorRings;
 use crate::base::clock::{NS_PER_MS, NS_PER_S};
-use crate::base::ids::{ClusterId, GroupId, Incarnation, NodeId};
+use crate::base::ids::{ClusterId, GroupId, Incarnation, LogIndex, NodeId};
 use crate::base::net::{Net, Readiness, Token};
 use crate::base::prng::Prng;
 use crate::entry::{Durability, Member};
@@ -51,6 +51,8 @@ pub struct ConductorSettings {
     pub peers: Vec<(NodeId, SocketAddr)>,
     /// Who belongs to the cluster, by the log as it was found; the batcher tells of changes.
     pub members: Vec<Member>,
+    /// The entry that says so.
+    pub configuration_index: LogIndex,
     /// Open client connections at most.
     pub connections_limit: usize,
     /// Connections on each port that have not said hello yet, at most; beyond it the oldest is closed.
@@ -212,7 +214,9 @@ impl<N: Net> Conductor<N> {
                     }
                     self.pin_decided(peer, incarnation, accepted);
                 }
-                ConductorNotice::Members(members) => self.settings.members = members,
+                ConductorNotice::Members { index, members } => {
+                    (self.settings.configuration_index, self.settings.members) = (index, members);
+                }
             }
         }
         for place in 0..self.rings.from_links.len() {

@@ -1,7 +1,7 @@
 //! The peers' handshake: who dials whom, and whether the two belong together.
 
 use crate::base::bytes::ByteWriter;
-use crate::base::ids::{ClusterId, GroupId, Incarnation, NodeId};
+use crate::base::ids::{ClusterId, GroupId, Incarnation, LogIndex, NodeId};
 use crate::entry::Durability;
 
 use super::super::frame::{
@@ -31,6 +31,8 @@ pub struct PeerHello {
     pub durability: Durability,
     /// From the dialler's configuration entry.
     pub cluster_version: u32,
+    /// The dialler's configuration entry in force: who knows a later one knows better who is meant.
+    pub configuration_index: LogIndex,
 }
 
 /// The answer to a hello.
@@ -46,6 +48,8 @@ pub enum PeerHelloReply<'a> {
         node_id: NodeId,
         /// Its data directory, for the dialler to pin or to compare.
         incarnation: Incarnation,
+        /// Its configuration entry in force.
+        configuration_index: LogIndex,
     },
     /// No; the answering node closes.
     Refuse {
@@ -133,6 +137,7 @@ impl PeerHello {
         frame.put_u128(self.incarnation.0);
         frame.put_u8(self.durability.code());
         frame.put_u32(self.cluster_version);
+        frame.put_u64(self.configuration_index.0);
         frame.finish();
     }
 
@@ -147,6 +152,7 @@ impl PeerHello {
             group,
             durability: f.code("durability", Durability::from_code)?,
             cluster_version: f.u32("cluster_version")?,
+            configuration_index: f.index("configuration_index")?,
         })
     }
 }
@@ -166,12 +172,13 @@ impl<'a> PeerHelloReply<'a> {
     pub fn encode(&self, group: GroupId, out: &mut Vec<u8>) {
         let mut frame = FrameWriter::begin(out, kind::PEER_HELLO_REPLY, group);
         match self {
-            Self::Accept { protocol, features, node_id, incarnation } => {
+            Self::Accept { protocol, features, node_id, incarnation, configuration_index } => {
                 frame.put_u8(ACCEPT);
                 frame.put_u16(*protocol);
                 frame.put_u64(*features);
                 frame.put_u16(node_id.0);
                 frame.put_u128(incarnation.0);
+                frame.put_u64(configuration_index.0);
             }
             Self::Refuse { code, text } => {
                 frame.put_u8(REFUSE);
@@ -189,6 +196,7 @@ impl<'a> PeerHelloReply<'a> {
                 features: f.u64("features")?,
                 node_id: f.node("node_id")?,
                 incarnation: read_incarnation(f)?,
+                configuration_index: f.index("configuration_index")?,
             }),
             REFUSE => Ok(Self::Refuse {
                 code: f.code("code", RefuseCode::from_code)?,

@@ -340,6 +340,7 @@ fn hello() -> PeerHello {
         group: GroupId(0),
         durability: Durability::Disk,
         cluster_version: 1,
+        configuration_index: LogIndex(9),
     }
 }
 
@@ -354,6 +355,7 @@ fn hellos_and_replies_round_trip() {
         features: 1,
         node_id: NodeId(1),
         incarnation: Incarnation(u128::MAX),
+        configuration_index: LogIndex(1),
     };
     let refuse = PeerHelloReply::Refuse { code: RefuseCode::WrongCluster, text: "cluster a, not b" };
     for reply in [accept, refuse] {
