@@ -37,7 +37,7 @@ mod tests_model;
 mod tests_state;
 
 pub use cursor::{Cursor, Matches};
-pub use producers::{Admit, Applied, OpenError, OpenPlan, Opened, Producers};
+pub use producers::{Admit, Applied, ApplyError, BrokenRule, OpenError, OpenPlan, Opened, Producers};
 pub use state::StateError;
 pub use table::EXPIRED_PER_ENTRY_MAX;
 pub use topics::{FilterError, TopicFilter};

@@ -88,6 +88,52 @@ pub enum Applied {
     OpenRefused(OpenError),
 }
 
+/// A rule that whoever leads keeps for every event that it appends; an entry that breaks one was forged, or written by a
+/// broken leader.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
+pub enum BrokenRule {
+    /// No entry before opened the producer.
+    #[error("it is unknown")]
+    Unknown,
+    /// It was idle for too long before.
+    #[error("it has expired")]
+    Expired,
+    /// The event is not of the epoch in force.
+    #[error("the event is of epoch {}, and {} is in force", .found.0, .current.0)]
+    Epoch {
+        /// The event's.
+        found: Epoch,
+        /// The one in force.
+        current: Epoch,
+    },
+    /// A sequence is left out or doubled.
+    #[error("the event has sequence {found} where {expected} comes next")]
+    Sequence {
+        /// The event's.
+        found: Sequence,
+        /// The one that comes next.
+        expected: Sequence,
+    },
+}
+
+/// Why a committed entry cannot be applied. Final: to go on would break 'exactly once' without a word.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ApplyError {
+    /// Its contents cannot be decoded.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// One of its events breaks the rules of producers.
+    #[error("the event at offset {offset} of producer {producer}: {rule}")]
+    Rule {
+        /// The first event of that producer that breaks the rule.
+        offset: Offset,
+        /// Whose it is.
+        producer: ProducerId,
+        /// What is wrong.
+        rule: BrokenRule,
+    },
+}
+
 /// All producers of one Raft group.
 ///
 /// Calls, on every node: [`apply`](Self::apply) for each committed entry, in order, once (from the first entry on at
@@ -132,19 +178,20 @@ impl Producers {
     /// Applies the next committed entry. What lies in the entry comes first, then its log time lets producers expire.
     ///
     /// # Errors
-    /// The entry's contents cannot be decoded; nothing has changed.
+    /// The entry's contents cannot be decoded, and nothing has changed; or it breaks what the leader that wrote it must
+    /// keep (a gap, a double, an unknown, fenced or expired producer). Then other producers of the entry may have
+    /// advanced: nothing may be applied any more.
     ///
     /// # Panics
-    /// When the entry is not the next one, or breaks what the leader that wrote it must keep (a gap, a double, an
-    /// unknown, fenced or expired producer): to go on would break 'exactly once' without a word.
-    pub fn apply(&mut self, entry: &EntryView<'_>) -> Result<Applied, EntryError> {
+    /// When the entry is not the next one.
+    pub fn apply(&mut self, entry: &EntryView<'_>) -> Result<Applied, ApplyError> {
         let header = *entry.header();
         let now_ns = self.table.marks.time_of(&header);
         let mut applied = Applied::Nothing;
         let mut configuration = None;
         match header.kind {
             EntryKind::Noop | EntryKind::Trim => {}
-            EntryKind::Events => self.apply_events(&header, &entry.events()?, now_ns),
+            EntryKind::Events => self.apply_events(&header, &entry.events()?, now_ns)?,
             EntryKind::OpenProducer => {
                 applied = self.apply_open(&header, entry.open_producer()?.name, now_ns)
             }
@@ -156,11 +203,21 @@ impl Producers {
         Ok(applied)
     }
 
-    fn apply_events(&mut self, header: &EntryHeader, events: &EventsView<'_>, now_ns: u64) {
+    fn apply_events(
+        &mut self,
+        header: &EntryHeader,
+        events: &EventsView<'_>,
+        now_ns: u64,
+    ) -> Result<(), ApplyError> {
         for (producer, runs) in Groups::of(events).by_producer() {
-            self.table.advance(producer.id, producer.epoch, runs.clone(), now_ns);
+            let advanced = self.table.advance(producer.id, producer.epoch, runs.clone(), now_ns);
+            advanced.map_err(|(offset, rule)| {
+                let offset = offset.unwrap_or(header.base_offset);
+                ApplyError::Rule { offset, producer: producer.id, rule }
+            })?;
             self.overlay.settle_runs(producer.id, header.index, runs);
         }
+        Ok(())
     }
 
     fn apply_open(&mut self, header: &EntryHeader, name: &str, now_ns: u64) -> Applied {

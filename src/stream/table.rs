@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::checksum::{fold64, hash64};
-use crate::base::ids::{Epoch, ProducerId, Sequence};
+use crate::base::ids::{Epoch, Offset, ProducerId, Sequence};
 
 use super::marks::Marks;
+use super::producers::BrokenRule;
 use super::runs::{Run, Runs};
 
 /// Most expired producers that one entry removes, so that a log that slept for days stalls nobody when it wakes. An
@@ -138,26 +139,40 @@ impl Table {
 
     /// Advances a producer by the runs of one entry.
     ///
-    /// # Panics
-    /// When the log breaks what the leader that wrote it must keep: the producer is unknown or fenced, or a sequence
-    /// is left out or doubled. Going on would break 'exactly once' without a word.
+    /// # Errors
+    /// The log breaks what the leader that wrote it must keep: the producer is unknown, expired or fenced, or a sequence
+    /// is left out or doubled. The producer is as it was.
     pub(super) fn advance(
         &mut self,
         id: ProducerId,
         epoch: Epoch,
-        runs: impl Iterator<Item = Run>,
+        runs: impl Iterator<Item = Run> + Clone,
         now_ns: u64,
-    ) {
-        let expiry_floor_ns = self.marks.expiry_floor_ns;
+    ) -> Result<(), (Option<Offset>, BrokenRule)> {
+        let first = runs.clone().next().map(|run| run.first_offset);
+        let broken = |rule| (first, rule);
+        let producer = self.get(id).ok_or_else(|| broken(BrokenRule::Unknown))?;
+        if producer.last_active_ns < self.marks.expiry_floor_ns {
+            return Err(broken(BrokenRule::Expired));
+        }
+        if producer.epoch != epoch {
+            return Err(broken(BrokenRule::Epoch { found: epoch, current: producer.epoch }));
+        }
+        let mut expected = producer.next_sequence;
+        for run in runs.clone() {
+            if run.first_sequence != expected {
+                let rule = BrokenRule::Sequence { found: run.first_sequence, expected };
+                return Err((Some(run.first_offset), rule));
+            }
+            expected = run.end_sequence();
+        }
         self.change(id, now_ns, |producer| {
-            assert!(producer.last_active_ns >= expiry_floor_ns, "an event of the expired producer {id}");
-            assert_eq!(producer.epoch, epoch, "an event of a fenced epoch of producer {id}");
             for run in runs {
-                assert_eq!(run.first_sequence, producer.next_sequence, "a gap or a double of producer {id}");
                 producer.next_sequence = run.end_sequence();
                 producer.runs.push(run);
             }
         });
+        Ok(())
     }
 
     /// Opens `name` by the entry at `index_id`: a new epoch where the name is known and live, else a new producer.
@@ -206,8 +221,7 @@ impl Table {
     /// Changes one producer and everything that is kept beside it.
     fn change(&mut self, id: ProducerId, now_ns: u64, change: impl FnOnce(&mut Producer)) {
         let producer = self.producers.get_mut(&id);
-        let producer =
-            producer.unwrap_or_else(|| panic!("an entry of the unknown producer {id} is committed"));
+        let producer = producer.expect("the caller has looked");
         self.checksum ^= producer.hash(id);
         change(producer);
         if producer.last_active_ns != now_ns {

@@ -4,7 +4,9 @@ use crate::base::ids::{Epoch, LogIndex, Offset, ProducerId, Sequence};
 use crate::base::limits::PRODUCER_RUNS_MAX;
 
 use super::tests_kit::{Desk, SECOND, Written, ask};
-use super::{Admit, Applied, EXPIRED_PER_ENTRY_MAX, OpenError, OpenPlan, Opened, Producers};
+use super::{
+    Admit, Applied, ApplyError, BrokenRule, EXPIRED_PER_ENTRY_MAX, OpenError, OpenPlan, Opened, Producers,
+};
 
 const DAY: u64 = 86_400 * SECOND;
 
@@ -57,11 +59,48 @@ fn pitfall_38_an_entry_is_applied_exactly_once() {
     for index in [1, 2] {
         let (mut again, entry) = (producers.clone(), desk.entries[index].clone());
         let twice = std::panic::catch_unwind(move || again.apply(&entry.view()));
-        assert!(twice.is_err(), "the entry at place {index} is not applied a second time");
+        assert!(!matches!(twice, Ok(Ok(_))), "the entry at place {index} is not applied a second time");
     }
     let (mut gap, mut longer) = (desk.applied_to(LogIndex(2)), desk.clone());
     let later = longer.batch(&row(p, 4..=4));
-    assert!(std::panic::catch_unwind(move || gap.apply(&later.view())).is_err(), "nor is one left out");
+    let left_out = std::panic::catch_unwind(move || gap.apply(&later.view()));
+    assert!(!matches!(left_out, Ok(Ok(_))), "nor is one left out");
+}
+
+#[test]
+fn an_entry_that_breaks_the_rules_of_producers_is_an_error_that_names_the_offset() {
+    let (mut desk, p) = desk_with_p();
+    desk.batch(&row(p, 1..=2));
+    let before = desk.applied_to(desk.last_index());
+    let other = ProducerId(77);
+    let broken = [
+        (
+            vec![(p, 1, "p", 3), (p, 1, "p", 5)],
+            4,
+            p,
+            BrokenRule::Sequence { found: Sequence(5), expected: Sequence(4) },
+        ),
+        (vec![(p, 1, "p", 2)], 3, p, BrokenRule::Sequence { found: Sequence(2), expected: Sequence(3) }),
+        (vec![(p, 2, "p", 3)], 3, p, BrokenRule::Epoch { found: Epoch(2), current: Epoch(1) }),
+        (vec![(p, 1, "p", 3), (other, 1, "q", 1)], 4, other, BrokenRule::Unknown),
+    ];
+    for (events, offset, producer, rule) in broken {
+        let entry = desk.clone().batch(&events);
+        let error = before.clone().apply(&entry.view()).unwrap_err();
+        assert_eq!(error, ApplyError::Rule { offset: Offset(offset), producer, rule });
+    }
+    let mut slept = desk.clone();
+    slept.log_time_ns += 2 * DAY;
+    // The time at which producers expire is that of the entry before.
+    slept.noop();
+    let late = slept.batch(&row(p, 3..=3));
+    let mut table = before.clone();
+    table.apply(&slept.entries[slept.entries.len() - 2].view()).unwrap();
+    let error = table.apply(&late.view()).unwrap_err();
+    assert!(
+        matches!(error, ApplyError::Rule { rule: BrokenRule::Expired | BrokenRule::Unknown, .. }),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The ordinary ways of writer and reader, over the operating system's disk and with single faults.
 
+use tercet::agent::boot::{BootError, boot};
 use tercet::base::checksum::crc32;
 use tercet::base::ids::{EntryId, GroupId, Incarnation, LogIndex, NodeId, Offset, Term};
 use tercet::entry::{Entry, EntryView};
@@ -478,4 +479,23 @@ fn hot_tail_holds_a_dense_run_and_trims_only_what_may_go() {
     assert_eq!((tail.last_index(), tail.bytes()), (LogIndex(10), 2 * len));
     tail.truncate_from(LogIndex(5));
     assert_eq!((tail.first_index(), tail.last_index(), tail.bytes()), (LogIndex(5), LogIndex(4), 0));
+}
+
+#[test]
+fn a_committed_entry_that_breaks_the_rules_of_producers_stops_the_start_and_its_offset_is_named() {
+    let options = options(ENTRIES_POSITION + (64 << 10));
+    let disk = SimDisk::new(1);
+    format_here(&disk, dir(), &options);
+    let (mut store, ..) = open(disk.clone(), dir(), options).unwrap();
+    // Whole entries whose checksums hold, of a producer that nobody opened.
+    for entry in run_after(&first_entry(), 1, 2, 100) {
+        store.append(entry).unwrap();
+    }
+    store.flush().unwrap();
+    store.set_commit_hint(LogIndex(3));
+    store.write_hard_state(&StoredHardState { term: Term(1), ..StoredHardState::default() }).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let Err(BootError::Unusable(what)) = boot(disk, dir(), options) else { panic!("it must not start") };
+    assert!(what.contains("the entry at") && what.contains("the event at offset 1 of producer"), "{what}");
 }
