@@ -238,8 +238,8 @@ impl<D: Disk> LogStore<D> {
         Ok(())
     }
 
-    /// Every segment but the last names its true successor. They differ after a crash in the middle of a roll or a
-    /// truncation; a superseded file may only go when no seal names it any more.
+    /// Every segment but the last names its true successor, in both blocks. They differ after a crash in the middle of a
+    /// roll or a truncation, and a block may have rotted since; a superseded file may only go when no seal names it any more.
     fn correct_seals(&mut self) -> Result<(), LogError> {
         for at in 1..self.live.len() {
             let next = *self.live[at].segment.header();
@@ -248,7 +248,7 @@ impl<D: Disk> LogStore<D> {
             // failed sync it may be right in the cache only.
             let between = live.segment.seq()..next.seq;
             let dead_between = self.doomed.iter().any(|dead| between.contains(&dead.segment.seq()));
-            if live.slot.next_seq == Some(next.seq) && !dead_between {
+            if live.slot.next_seq == Some(next.seq) && live.is_sealed_twice && !dead_between {
                 continue;
             }
             let slot = Slot {

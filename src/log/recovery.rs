@@ -69,6 +69,8 @@ pub struct RecoveryReport {
 pub(super) struct Live<F> {
     pub segment: Arc<Segment<F>>,
     pub slot: Slot,
+    /// Both blocks hold the seal.
+    pub is_sealed_twice: bool,
 }
 
 /// How much of the log is read.
@@ -252,7 +254,10 @@ impl<D: Disk> Place<'_, D> {
             let what = "both watermark slots are damaged".to_owned();
             return Err(corrupt(&path, BLOCK_BYTES, header.base_index, None, what));
         };
-        Ok(Live { segment: Arc::new(Segment::new(header, path, file)), slot })
+        let is_sealed_twice = slots
+            .iter()
+            .all(|twin| twin.is_some_and(|twin| twin.next_seq.is_some() && twin.next_seq == slot.next_seq));
+        Ok(Live { segment: Arc::new(Segment::new(header, path, file)), slot, is_sealed_twice })
     }
 
     /// The first segment is there, and so is the successor of each sealed one.

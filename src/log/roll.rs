@@ -207,7 +207,7 @@ impl<D: Disk> LogStore<D> {
         let path = self.group_dir.join(segment_name(header.seq));
         let segment = Arc::new(Segment::new(header, path, file));
         self.changes.push(CatalogChange::Opened(Arc::clone(&segment)));
-        self.live.push(Live { segment, slot });
+        self.live.push(Live { segment, slot, is_sealed_twice: false });
         self.written = Tail::before(&header);
         self.appended = self.written;
         self.flushed = self.written;

@@ -363,6 +363,7 @@ impl<F: DiskFile> Live<F> {
             self.slot = slot;
             written?;
         }
+        self.is_sealed_twice = true;
         Ok(())
     }
 }

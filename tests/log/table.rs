@@ -401,6 +401,21 @@ fn pitfall_62_a_missing_segment_shows_although_one_block_of_the_seal_that_names_
 }
 
 #[test]
+fn a_seal_that_one_block_has_lost_is_in_both_again_after_the_next_start() {
+    for block in [0, 1] {
+        let (disk, options, _) = rolled(10);
+        disk.flip_bit(&segment_path(2), Slot::position_of(block) + 20, 1);
+        drop(open(disk.clone(), dir(), options).unwrap());
+        disk.kill();
+        let bytes = disk.bytes(&segment_path(2));
+        for number in [0, 1] {
+            let slot = Slot::decode(&bytes[Slot::position_of(number) as usize..]);
+            assert_eq!(slot.and_then(|slot| slot.next_seq), Some(3), "block {number}");
+        }
+    }
+}
+
+#[test]
 fn pitfall_62_a_gap_in_the_chain_between_segments_is_corruption() {
     let (disk, options, _) = rolled(11);
     let other = rolled(11).0;
