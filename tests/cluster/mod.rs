@@ -104,7 +104,12 @@ impl Running {
     /// Writes to its input, which stays open.
     pub fn feed(&mut self, bytes: &[u8]) {
         let stdin = self.child.stdin.as_mut().expect("an open input");
-        stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("the command reads its input");
+        if let Err(error) = stdin.write_all(bytes).and_then(|()| stdin.flush()) {
+            let code = wait_code(&mut self.child, LIMIT);
+            let stderr = self.stderr.recv().unwrap_or_default();
+            let said = String::from_utf8_lossy(&stderr);
+            panic!("the command ended before it had read its input ({error}; {code:?}): {said}");
+        }
     }
 
     /// Ends its input.

@@ -137,6 +137,48 @@ fn a_damaged_checkpoint_costs_a_longer_replay_and_two_are_named() {
 }
 
 #[test]
+fn what_the_older_of_two_checkpoints_needs_stays_until_it_is_replaced() {
+    let disk = SimDisk::new(3);
+    format_here(&disk, dir(), &small());
+    let mut log = vec![first_entry()];
+    log.extend(run_after(&log[0], 1, 39, 600));
+    let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
+    log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
+    store.flush().unwrap();
+    write(&mut store, order_at(&log[..20], 10));
+    write(&mut store, order_at(&log[..35], 30));
+    store.catalog_changes().for_each(drop);
+    store.unlink_free().unwrap();
+    store.close().unwrap();
+    drop(store);
+    // The newer one, which begins twenty entries later, rots.
+    disk.flip_bit(&checkpoint_path(0), 300, 1);
+    let (_, recovered, seen) = open(disk.clone(), dir(), small()).unwrap();
+    assert_eq!((recovered.report.checkpoint, recovered.floor.index), (Some(log[19].id()), LogIndex(10)));
+    assert!(seen[0].index() <= LogIndex(10) && seen.last() == log.last());
+}
+
+/// Recovery takes a checkpoint for a watermark, and the state in it for applied.
+#[test]
+fn what_a_checkpoint_contains_is_durable_before_the_checkpoint_is() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        format_here(&disk, dir(), &small());
+        let mut log = vec![first_entry()];
+        log.extend(run_after(&log[0], 1, 2, 600));
+        let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
+        log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
+        // Neither flushed nor rolled: a `memory` cluster commits what is only written.
+        store.write_staged().unwrap();
+        write(&mut store, order_at(&log, 1));
+        drop(store);
+        disk.restart();
+        let (_, recovered, seen) = open(disk.clone(), dir(), small()).unwrap();
+        assert_eq!((recovered.last, seen.len()), (log[2].id(), 3), "seed {seed}");
+    }
+}
+
+#[test]
 fn damaged_checkpoints_of_a_log_that_was_never_trimmed_cost_nothing_but_time() {
     let disk = SimDisk::new(1);
     let log = trimmed(&disk, 1);
