@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::batcher::{BatcherStart, Configurations};
+use super::batcher::{BatcherStart, Configurations, memberships_of};
 use crate::base::ids::{LogIndex, Offset, Term};
 use crate::entry::{Configuration, Durability, Entry, EntryKind, EntryView, LogFloor};
 use crate::log::hard_state::boot_id_hash;
@@ -245,8 +245,7 @@ fn start_of(
         claimed_tail: recovered.claimed_tail,
     };
     let Identity { node_id, incarnation, .. } = recovered.identity;
-    let memberships = configurations
-        .memberships(node_id, incarnation)
+    let memberships = memberships_of(&configurations, node_id, incarnation)
         .map_err(|error| format!("the configuration: {error}"))?;
     // A trim that was applied before the stop holds at once, though its segments may still be here.
     let floor = recovered.floor.max(rebuild.floor);

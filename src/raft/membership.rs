@@ -107,16 +107,20 @@ impl Membership {
     }
 }
 
-/// The membership in force, and those that a truncation could bring back.
+/// What configuration entries put in force: the newest one from its append on (PITFALLS 31), and those that a truncation
+/// could bring back.
 ///
 /// Never empty; ascending by index. All but the first may be uncommitted. The index is that of the configuration entry;
 /// zero where there is none (tests).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MembershipLog {
-    older: Vec<(LogIndex, Membership)>,
+pub struct InForce<T> {
+    older: Vec<(LogIndex, T)>,
     index: LogIndex,
-    newest: Membership,
+    newest: T,
 }
+
+/// The membership in force, and those that a truncation could bring back.
+pub type MembershipLog = InForce<Membership>;
 
 impl From<Membership> for MembershipLog {
     fn from(membership: Membership) -> Self {
@@ -124,20 +128,20 @@ impl From<Membership> for MembershipLog {
     }
 }
 
-impl MembershipLog {
+impl<T> InForce<T> {
     /// One that stands from `index` on.
     #[must_use]
-    pub const fn new(index: LogIndex, membership: Membership) -> Self {
-        Self { older: Vec::new(), index, newest: membership }
+    pub const fn new(index: LogIndex, value: T) -> Self {
+        Self { older: Vec::new(), index, newest: value }
     }
 
     /// Another one stands from `index` on.
     ///
     /// # Panics
     /// Where that is not after the last one.
-    pub fn push(&mut self, index: LogIndex, membership: Membership) {
+    pub fn push(&mut self, index: LogIndex, value: T) {
         assert!(index > self.index, "configurations follow each other: {index} after {}", self.index);
-        let older = std::mem::replace(&mut self.newest, membership);
+        let older = std::mem::replace(&mut self.newest, value);
         self.older.push((self.index, older));
         self.index = index;
     }
@@ -146,9 +150,9 @@ impl MembershipLog {
     pub fn truncate_from(&mut self, first_removed: LogIndex) -> bool {
         let before = self.index;
         while self.index >= first_removed
-            && let Some((index, membership)) = self.older.pop()
+            && let Some((index, value)) = self.older.pop()
         {
-            (self.index, self.newest) = (index, membership);
+            (self.index, self.newest) = (index, value);
         }
         self.index != before
     }
@@ -167,7 +171,7 @@ impl MembershipLog {
 
     /// The one in force.
     #[must_use]
-    pub const fn newest(&self) -> &Membership {
+    pub const fn newest(&self) -> &T {
         &self.newest
     }
 
@@ -175,6 +179,22 @@ impl MembershipLog {
     #[must_use]
     pub const fn index(&self) -> LogIndex {
         self.index
+    }
+
+    /// The oldest one that is kept: the last committed one, as far as is known.
+    #[must_use]
+    pub fn oldest(&self) -> &T {
+        self.older.first().map_or(&self.newest, |(_, value)| value)
+    }
+
+    /// The same entries with something made of each value.
+    ///
+    /// # Errors
+    /// The first one that `make` gives.
+    pub fn try_map<U, E>(&self, mut make: impl FnMut(&T) -> Result<U, E>) -> Result<InForce<U>, E> {
+        let older: Result<Vec<_>, E> =
+            self.older.iter().map(|(index, value)| Ok((*index, make(value)?))).collect();
+        Ok(InForce { older: older?, index: self.index, newest: make(&self.newest)? })
     }
 }
 

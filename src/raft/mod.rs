@@ -82,7 +82,7 @@ mod tests;
 pub use change::{ChangeError, PROMOTION_LAG_MAX};
 pub use hard_state::HardState;
 pub use log_view::{LogView, TermRuns, TermRunsError};
-pub use membership::{Membership, MembershipError, MembershipLog};
+pub use membership::{InForce, Membership, MembershipError, MembershipLog};
 pub use message::{AppendOutcome, Message};
 pub use node::{Raft, RaftConfig, Restored};
 pub use progress::{Progress, ProgressState};

@@ -1,17 +1,11 @@
 //! The configurations in this node's log that matter: the one in force, and those that a truncation could bring back.
 
-use crate::base::ids::{Incarnation, LogIndex, NodeId};
+use crate::base::ids::{Incarnation, NodeId};
 use crate::entry::{Configuration, Member};
-use crate::raft::{Membership, MembershipError, MembershipLog};
+use crate::raft::{InForce, Membership, MembershipError, MembershipLog};
 
-/// Never empty; ascending by index; all but the first may be uncommitted. The last one is in force, from its append on
-/// (PITFALLS 31).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Configurations {
-    older: Vec<(LogIndex, Configuration)>,
-    index: LogIndex,
-    newest: Configuration,
-}
+/// The configuration in force, and those that a truncation could bring back.
+pub type Configurations = InForce<Configuration>;
 
 /// What a configuration says of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,77 +18,16 @@ pub enum Named {
     Only(Incarnation),
 }
 
-impl Configurations {
-    /// One that stands from `index` on.
-    #[must_use]
-    pub const fn new(index: LogIndex, configuration: Configuration) -> Self {
-        Self { older: Vec::new(), index, newest: configuration }
-    }
-
-    /// Another one stands from `index` on, which is after the last one.
-    pub fn push(&mut self, index: LogIndex, configuration: Configuration) {
-        assert!(index > self.index, "configurations follow each other: {index} after {}", self.index);
-        let older = std::mem::replace(&mut self.newest, configuration);
-        self.older.push((self.index, older));
-        self.index = index;
-    }
-
-    /// Entries from `first_removed` on are gone. True where that brings an older one back.
-    pub fn truncate_from(&mut self, first_removed: LogIndex) -> bool {
-        let before = self.index;
-        while self.index >= first_removed
-            && let Some((index, configuration)) = self.older.pop()
-        {
-            (self.index, self.newest) = (index, configuration);
-        }
-        self.index != before
-    }
-
-    /// Everything up to `commit` stays for good: what came before the last of them is forgotten.
-    pub fn committed(&mut self, commit: LogIndex) {
-        if self.index <= commit {
-            self.older.clear();
-        } else if let Some(last) = self.older.iter().rposition(|(index, _)| *index <= commit) {
-            self.older.drain(..last);
-        }
-    }
-
-    /// The one in force.
-    #[must_use]
-    pub const fn newest(&self) -> &Configuration {
-        &self.newest
-    }
-
-    /// The entry that it stands in.
-    #[must_use]
-    pub const fn index(&self) -> LogIndex {
-        self.index
-    }
-
-    /// The oldest one that is kept: the last committed one, as far as is known.
-    #[must_use]
-    pub fn oldest(&self) -> &Configuration {
-        self.older.first().map_or(&self.newest, |(_, configuration)| configuration)
-    }
-
-    /// The same for the core of the node `own`, whose disk was formatted as `incarnation`.
-    ///
-    /// # Errors
-    /// A configuration that is none, which no decoder lets through.
-    pub fn memberships(
-        &self,
-        own: NodeId,
-        incarnation: Incarnation,
-    ) -> Result<MembershipLog, MembershipError> {
-        let mut placed = self.older.iter().map(|(index, configuration)| (*index, configuration));
-        let newest = (self.index, &self.newest);
-        let first = placed.next().unwrap_or(newest);
-        let mut log = MembershipLog::new(first.0, membership_of(first.1, own, incarnation)?);
-        for (index, configuration) in placed.chain((!self.older.is_empty()).then_some(newest)) {
-            log.push(index, membership_of(configuration, own, incarnation)?);
-        }
-        Ok(log)
-    }
+/// The same for the core of the node `own`, whose disk was formatted as `incarnation`.
+///
+/// # Errors
+/// A configuration that is none, which no decoder lets through.
+pub fn memberships_of(
+    configurations: &Configurations,
+    own: NodeId,
+    incarnation: Incarnation,
+) -> Result<MembershipLog, MembershipError> {
+    configurations.try_map(|configuration| membership_of(configuration, own, incarnation))
 }
 
 /// What `configuration` says of `node`.
@@ -127,7 +60,7 @@ pub fn membership_of(
 
 #[cfg(test)]
 mod tests {
-    use super::{Configurations, Named, named};
+    use super::{Configurations, Named, memberships_of, named};
     use crate::base::ids::{ClusterId, Incarnation, LogIndex, NodeId};
     use crate::entry::{Configuration, Durability, Member};
 
@@ -161,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_core_starts_with_the_one_in_force_and_with_all_that_a_truncation_could_bring_back() {
-        let mut log = whole().memberships(OWN, THIS).unwrap();
+        let mut log = memberships_of(&whole(), OWN, THIS).unwrap();
         assert_eq!(log.index(), LogIndex(9));
         assert!(log.newest().denies(OWN) && !log.newest().is_voter(OWN), "another disk is meant");
         assert!(log.truncate_from(LogIndex(9)));

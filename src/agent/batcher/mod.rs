@@ -28,7 +28,7 @@ mod transfer;
 
 use std::collections::VecDeque;
 
-pub use configurations::Configurations;
+pub use configurations::{Configurations, memberships_of};
 pub use hard_state::Pins;
 pub use retention::RetentionSettings;
 pub use tail::{BatcherStart, TailState};
