@@ -37,7 +37,7 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["subscribe", "--servers", NOWHERE, "--count", "many"], "--count"),
     (&["status", "--servers", "nonsense"], "bad list of servers"),
     (&["status"], "--servers"),
-    (&["format", "--accept-loss", "--config", "/nowhere"], "--accept-loss is for `tercet node`"),
+    (&["format", "--accept-loss", "--config", "/nowhere"], "unexpected argument '--accept-loss'"),
     (&["member", "list"], "--servers"),
     (&["member", "list", "--servers", "nonsense"], "bad list of servers"),
     (&["member", "promote", "--servers", NOWHERE], "--node"),

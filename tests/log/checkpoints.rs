@@ -56,14 +56,20 @@ fn write<D: Disk>(store: &mut LogStore<D>, order: CheckpointOrder) {
     }
 }
 
-/// A log of 40 entries in segments of a few, trimmed to `begins` by two checkpoints, stopped in good order.
-fn trimmed(disk: &SimDisk, begins: u64) -> Vec<Entry> {
+/// A fresh log of 40 entries in segments of a few, flushed.
+fn filled(disk: &SimDisk) -> (LogStore<SimDisk>, Vec<Entry>) {
     format_here(disk, dir(), &small());
     let mut log = vec![first_entry()];
     log.extend(run_after(&log[0], 1, 39, 600));
     let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
     log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
     store.flush().unwrap();
+    (store, log)
+}
+
+/// A log of 40 entries in segments of a few, trimmed to `begins` by two checkpoints, stopped in good order.
+fn trimmed(disk: &SimDisk, begins: u64) -> Vec<Entry> {
+    let (mut store, log) = filled(disk);
     write(&mut store, order_at(&log[..30], begins));
     write(&mut store, order_at(&log[..35], begins));
     store.catalog_changes().for_each(drop);
@@ -83,12 +89,7 @@ fn pitfall_37_a_checkpoint_is_there_whole_or_not_at_all_whatever_step_is_cut_sho
     for nth in 1..40 {
         for restart in [false, true] {
             let disk = SimDisk::new(nth);
-            format_here(&disk, dir(), &small());
-            let mut log = vec![first_entry()];
-            log.extend(run_after(&log[0], 1, 39, 600));
-            let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
-            log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
-            store.flush().unwrap();
+            let (mut store, log) = filled(&disk);
             write(&mut store, order_at(&log[..20], 10));
             disk.plan(nth, Fault::Crash);
             store.order_checkpoint(order_at(&log[..35], 25));
@@ -139,12 +140,7 @@ fn a_damaged_checkpoint_costs_a_longer_replay_and_two_are_named() {
 #[test]
 fn what_the_older_of_two_checkpoints_needs_stays_until_it_is_replaced() {
     let disk = SimDisk::new(3);
-    format_here(&disk, dir(), &small());
-    let mut log = vec![first_entry()];
-    log.extend(run_after(&log[0], 1, 39, 600));
-    let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
-    log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
-    store.flush().unwrap();
+    let (mut store, log) = filled(&disk);
     write(&mut store, order_at(&log[..20], 10));
     write(&mut store, order_at(&log[..35], 30));
     store.catalog_changes().for_each(drop);
@@ -296,12 +292,7 @@ fn pitfall_60_a_torn_entry_in_a_recycled_file_is_claimed_all_the_same() {
 #[test]
 fn a_file_that_somebody_reads_is_not_used_again() {
     let disk = SimDisk::new(1);
-    format_here(&disk, dir(), &small());
-    let mut log = vec![first_entry()];
-    log.extend(run_after(&log[0], 1, 39, 600));
-    let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
-    log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
-    store.flush().unwrap();
+    let (mut store, log) = filled(&disk);
     let mut reader = reader_of(&mut store);
     write(&mut store, order_at(&log[..30], 28));
     write(&mut store, order_at(&log[..35], 28));
@@ -316,12 +307,7 @@ fn a_file_that_somebody_reads_is_not_used_again() {
 #[test]
 fn a_full_disk_gives_up_what_is_kept_ready_for_the_checkpoint_that_makes_room() {
     let disk = SimDisk::new(1);
-    format_here(&disk, dir(), &small());
-    let mut log = vec![first_entry()];
-    log.extend(run_after(&log[0], 1, 39, 600));
-    let (mut store, ..) = open(disk.clone(), dir(), small()).unwrap();
-    log[1..].iter().for_each(|entry| store.append(entry.clone()).unwrap());
-    store.flush().unwrap();
+    let (mut store, log) = filled(&disk);
     while store.prepare_slice().unwrap() {}
     assert_eq!(names(&disk, "spare").len(), 1);
     let used: u64 = disk.files().iter().map(|file| disk.bytes(file).len() as u64).sum();

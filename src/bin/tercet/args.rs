@@ -25,7 +25,7 @@ pub enum Command {
     /// Write a new node's identity into its data directory
     Format(NodeOptions),
     /// Run one node
-    Node(NodeOptions),
+    Node(RunOptions),
     /// Publish each input line as one event
     Publish(PublishOptions),
     /// Print committed events in order
@@ -105,7 +105,15 @@ pub struct NodeOptions {
     /// Overrides data_dir
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
-    /// `node` of a cluster of durability 'memory', after power failed on a quorum: go on with what is left, and lose
+}
+
+/// `tercet node`.
+#[derive(Args)]
+pub struct RunOptions {
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeOptions,
+    /// In a cluster of durability 'memory', after power failed on a quorum: go on with what is left, and lose
     /// acknowledged events that no node has
     #[arg(long)]
     pub accept_loss: bool,

@@ -3,15 +3,10 @@
 use std::process::ExitCode;
 
 use crate::args::NodeOptions;
-use crate::exit::{Failure, Outcome};
+use crate::exit::Outcome;
 
 /// Writes a node's identity.
 pub fn run(options: &NodeOptions) -> Outcome {
-    if options.accept_loss {
-        return Err(Failure::usage(
-            "--accept-loss is for `tercet node`: a fresh directory has nothing to lose",
-        ));
-    }
     let settings = crate::node::settings(options)?;
     let formatted = tercet::node::format(&settings)?;
     crate::output::say(format_args!(

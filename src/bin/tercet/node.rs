@@ -8,7 +8,7 @@ use signal_hook::iterator::Signals;
 use tercet::config::{Settings, Sources};
 use tercet::node::{RunningNode, StartReport};
 
-use crate::args::NodeOptions;
+use crate::args::{NodeOptions, RunOptions};
 use crate::exit::{Failure, INTERRUPTED, Outcome};
 
 /// How often signals and the threads' health are looked at.
@@ -48,12 +48,12 @@ fn tell(settings: &Settings, report: &StartReport) {
 }
 
 /// Runs a node until a signal or a failure ends it.
-pub fn run(options: &NodeOptions) -> Outcome {
+pub fn run(options: &RunOptions) -> Outcome {
     if options.die_with_parent {
         let signal = Some(rustix::process::Signal::KILL);
         rustix::process::set_parent_process_death_signal(signal).map_err(std::io::Error::from)?;
     }
-    let settings = settings(options)?;
+    let settings = settings(&options.node)?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let (mut node, report) = RunningNode::start_as_told(&settings, options.accept_loss)?;
     tell(&settings, &report);
