@@ -163,6 +163,84 @@ fn pitfall_48_a_wiped_disk_beside_a_stale_node_elects_nobody() {
     assert_whole(&mut cluster, b"first\nacknowledged by two\nafter\n");
 }
 
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_dir() {
+            copy_dir(&file.path(), &to.join(file.file_name()));
+        } else {
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+/// Many election timeouts long.
+fn assert_nobody_leads(cluster: &TestCluster, places: &[usize]) {
+    for _ in 0..40 {
+        let rows = cluster.status();
+        assert!(places.iter().all(|&place| rows[place]["role"] != "leader"), "{rows:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn pitfall_48_a_wiped_disk_and_a_node_that_has_met_nobody_do_not_begin_anew() {
+    let mut cluster = TestCluster::start(3);
+    cluster.crash_all();
+    for node in &mut cluster.nodes {
+        node.kill();
+        wipe(node);
+    }
+    let blank = cluster.path("blank");
+    copy_dir(&cluster.nodes[2].data_dir, &blank);
+    // A cluster begins when all have met: what two of three do, a wiped disk and the third could do again.
+    cluster.nodes[0].start();
+    cluster.nodes[1].start();
+    assert_nobody_leads(&cluster, &[0, 1]);
+    let said = cluster.nodes[0].said();
+    assert!(said.contains("has not met node 3 yet") && !said.contains("has not met node 2"), "{said}");
+    cluster.nodes[2].start();
+    cluster.leader();
+    publish(&cluster, "acknowledged\n");
+    cluster.settled();
+    for node in &mut cluster.nodes {
+        node.kill();
+    }
+    // As if the third had stopped before it had met the others, and with the second one's disk lost.
+    fs::remove_dir_all(&cluster.nodes[2].data_dir).unwrap();
+    copy_dir(&blank, &cluster.nodes[2].data_dir);
+    wipe(&cluster.nodes[1]);
+    cluster.nodes[1].start();
+    cluster.nodes[2].start();
+    assert_nobody_leads(&cluster, &[1, 2]);
+    cluster.nodes[0].start();
+    publish(&cluster, "after\n");
+    member(&["replace", "--node", "2"], &cluster.servers()).expect_code(0);
+    cluster.settled();
+    // Two lost disks: more than a cluster of three bears, and it is not passed over in silence.
+    for node in &mut cluster.nodes {
+        node.kill();
+    }
+    let kept = [0, 1].map(|place: usize| cluster.path(&format!("kept-{place}")));
+    for (place, kept) in kept.iter().enumerate() {
+        fs::rename(&cluster.nodes[place].data_dir, kept).unwrap();
+        fs::create_dir(&cluster.nodes[place].data_dir).unwrap();
+        wipe(&cluster.nodes[place]);
+        cluster.nodes[place].start();
+    }
+    assert_nobody_leads(&cluster, &[0, 1]);
+    cluster.nodes[2].start();
+    assert_nobody_leads(&cluster, &[0, 1, 2]);
+    for (place, kept) in kept.iter().enumerate() {
+        cluster.nodes[place].kill();
+        fs::remove_dir_all(&cluster.nodes[place].data_dir).unwrap();
+        fs::rename(kept, &cluster.nodes[place].data_dir).unwrap();
+        cluster.nodes[place].start();
+    }
+    assert_whole(&mut cluster, b"acknowledged\nafter\n");
+}
+
 #[test]
 fn a_replaced_node_stays_a_member_over_restarts_and_its_old_disk_stays_out() {
     let mut cluster = TestCluster::start(3);

@@ -64,22 +64,40 @@ pub enum LinkClosed {
     Inbound(NodeId),
 }
 
-/// First contact with a peer; may it be pinned?
+/// A peer that shows up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PinRequest {
+pub struct Contact {
     /// Who.
     pub peer: NodeId,
-    /// As which formatting of its disk.
-    pub incarnation: Incarnation,
+    /// What it said of itself.
+    pub identity: PeerIdentity,
+    /// It has let this node in. One that only knocks is not pinned: it may mean another formatting of this node's disk.
+    pub has_accepted: bool,
+}
+
+/// What becomes of a contact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ContactVerdict {
+    /// This formatting is the one that counts, by the log or by a durable pin.
+    Known,
+    /// The stream may stand; as what the peer counts, the log will tell, or its answer to this node.
+    LetIn,
+    /// Another formatting counts.
+    Refused,
 }
 
 /// Conductor to batcher.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConductorRequest {
-    /// First contact: may this peer be pinned?
-    Pin(PinRequest),
+    /// May this peer be let in?
+    Contact(Contact),
     /// A peer was refused, since another formatting of its disk counts.
-    Refused(PinRequest),
+    Refused {
+        /// Who.
+        peer: NodeId,
+        /// As which formatting of its disk.
+        incarnation: Incarnation,
+    },
     /// The process of a peer is gone: both streams were closed and another dial was refused. Told once for each loss.
     Gone(NodeId),
 }
@@ -87,15 +105,8 @@ pub enum ConductorRequest {
 /// Batcher to conductor.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConductorNotice {
-    /// The pin is durable, or refused because another incarnation is pinned.
-    PinDecided {
-        /// Who.
-        peer: NodeId,
-        /// The incarnation asked about.
-        incarnation: Incarnation,
-        /// Whether it is the pinned one.
-        accepted: bool,
-    },
+    /// What was asked about a contact is decided; a pin, where one was needed, is durable.
+    Decided(Contact, ContactVerdict),
     /// Who belongs to the cluster from now on, voters and learners, and as which formatting of its disk.
     Members {
         /// The configuration entry that says so.

@@ -65,7 +65,7 @@ impl Raft {
         self.leader = None;
         self.timers.set(TimerKind::Election);
         let refused = self.refused_for_leader.take();
-        if !self.disk_stalled && self.claimed_tail().is_none() {
+        if !self.disk_stalled && self.claimed_tail().is_none() && self.knows_the_voters() {
             let rivals = self
                 .memberships
                 .newest()
@@ -138,7 +138,8 @@ impl Raft {
 
     pub(super) fn pre_vote_retry_fired(&mut self) {
         let waits = matches!(self.role, Role::Follower | Role::PreCandidate);
-        if !waits || self.leader.is_some() || self.canvass.tries_left == 0 || self.disk_stalled {
+        let may = !self.disk_stalled && self.knows_the_voters();
+        if !waits || self.leader.is_some() || self.canvass.tries_left == 0 || !may {
             self.canvass = Canvass::default();
             return;
         }

@@ -188,6 +188,17 @@ impl Raft {
         self.memberships.index()
     }
 
+    /// This node has now met everybody whom the log does not name; see [`Membership::awaiting_others`].
+    pub fn others_met(&mut self) {
+        self.memberships.values_mut().for_each(Membership::all_met);
+    }
+
+    /// Whether the voters' disks are known, by the log or from meeting them all. Else this node does not campaign.
+    #[must_use]
+    pub fn knows_the_voters(&self) -> bool {
+        !self.memberships.newest().is_awaiting_others()
+    }
+
     /// Whether the membership says of this node's id that another formatting of its disk is meant.
     pub(super) fn is_denied(&self) -> bool {
         self.memberships.newest().denies(self.config.id)

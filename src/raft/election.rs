@@ -34,7 +34,7 @@ impl Raft {
         self.leader = None;
         self.become_passive();
         self.timers.set(TimerKind::Election);
-        if self.disk_stalled {
+        if self.disk_stalled || !self.knows_the_voters() {
             return;
         }
         if let Some(claimed) = self.claimed_tail() {
@@ -60,6 +60,10 @@ impl Raft {
     /// Enters a new term as its candidate.
     pub(super) fn campaign(&mut self) {
         assert!(self.claimed_tail().is_none(), "claim invariant: no campaign with a claimed tail");
+        assert!(
+            self.knows_the_voters(),
+            "identity invariant: no campaign among voters that nobody has named"
+        );
         self.become_passive();
         let id = self.config.id;
         self.enter_term(self.term().next(), Some(id));
@@ -73,7 +77,10 @@ impl Raft {
     /// Whether a candidate whose log ends at `last` is one this node could vote for.
     fn would_support(&self, last: EntryId) -> bool {
         // `EntryId` compares (term, index) in that order (PITFALLS 6).
-        last >= self.last_id() && self.claimed_tail().is_none_or(|claimed| last >= claimed)
+        last >= self.last_id()
+            && self.claimed_tail().is_none_or(|claimed| last >= claimed)
+            // A log that goes further names the voters, and its owner counts by these names.
+            && (self.knows_the_voters() || last.index > self.memberships.index())
     }
 
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
@@ -164,7 +171,7 @@ impl Raft {
     /// term (a stale one does nothing, PITFALLS 35).
     pub(super) fn on_timeout_now(&mut self, from: NodeId, term: Term) {
         let current = term == self.term() && self.leader == Some(from) && self.role == Role::Follower;
-        if current && self.claimed_tail().is_none() && !self.disk_stalled {
+        if current && self.claimed_tail().is_none() && !self.disk_stalled && self.knows_the_voters() {
             self.campaign();
         }
     }

@@ -26,6 +26,8 @@ pub struct Membership {
     learners: Vec<NodeId>,
     /// The node of this id is another than the one that is meant; see [`Membership::denying`].
     denied: Option<NodeId>,
+    /// Not everybody has been met; see [`Membership::awaiting_others`].
+    is_awaiting: bool,
 }
 
 impl Membership {
@@ -47,7 +49,7 @@ impl Membership {
         if let Some(pair) = all.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(MembershipError::Twice(pair[0]));
         }
-        Ok(Self { voters, learners, denied: None })
+        Ok(Self { voters, learners, denied: None, is_awaiting: false })
     }
 
     /// The same members, as seen by a node that is not the `node` which is meant: the configuration names another
@@ -55,6 +57,25 @@ impl Membership {
     #[must_use]
     pub fn denying(self, node: NodeId) -> Self {
         Self { denied: Some(node), ..self }
+    }
+
+    /// The same members, as seen by a node that cannot yet tell who they are: nothing names all voters' disks, and it has
+    /// not met them all. It does not campaign, and votes only for one whose log goes beyond this membership's entry: what
+    /// stands there names them. Otherwise two disks without a log could elect each other beside nodes that have one.
+    #[must_use]
+    pub fn awaiting_others(self) -> Self {
+        Self { is_awaiting: true, ..self }
+    }
+
+    /// Everybody has been met now.
+    pub(super) const fn all_met(&mut self) {
+        self.is_awaiting = false;
+    }
+
+    /// Whether this node cannot tell yet who the voters are.
+    #[must_use]
+    pub const fn is_awaiting_others(&self) -> bool {
+        self.is_awaiting
     }
 
     /// Whether the node of this id is another than the one that is meant.
@@ -167,6 +188,11 @@ impl<T> InForce<T> {
         } else if let Some(last) = self.older.iter().rposition(|(index, _)| *index <= commit) {
             self.older.drain(..last);
         }
+    }
+
+    /// All of them, from the oldest on.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.older.iter_mut().map(|(_, value)| value).chain(std::iter::once(&mut self.newest))
     }
 
     /// The one in force.

@@ -3,7 +3,8 @@
 use tercet::agent::Agent;
 use tercet::agent::batcher::BatcherLimits;
 use tercet::agent::commands::{
-    BatcherReply, ConductorNotice, ConductorRequest, LogCommand, LogEvent, PinRequest, SenderCommand,
+    BatcherReply, ConductorNotice, ConductorRequest, Contact, ContactVerdict, LogCommand, LogEvent,
+    PeerIdentity, SenderCommand,
 };
 use tercet::base::clock::{Clock, NS_PER_MS, NS_PER_S};
 use tercet::base::ids::{EntryId, Incarnation, LogIndex, Offset, Sequence, Term};
@@ -282,24 +283,30 @@ fn pitfall_46_a_wall_clock_that_jumps_changes_nothing_but_the_time_shown() {
 #[test]
 fn pitfall_48_a_peer_is_let_in_only_under_the_incarnation_pinned_and_flushed_first() {
     let mut bench = Bench::with_pins(&formatted(1), BatcherLimits::default(), &[]);
-    let post = |bench: &mut Bench, incarnation| {
-        let request = PinRequest { peer: n(2), incarnation: Incarnation(incarnation) };
-        assert!(bench.conductor.to_batcher.push(ConductorRequest::Pin(request)).is_ok());
+    let contact = |incarnation, configuration_index, has_accepted| {
+        let configuration_index = LogIndex(configuration_index);
+        let identity = PeerIdentity { incarnation: Incarnation(incarnation), configuration_index };
+        Contact { peer: n(2), identity, has_accepted }
+    };
+    let post = |bench: &mut Bench, contact| {
+        assert!(bench.conductor.to_batcher.push(ConductorRequest::Contact(contact)).is_ok());
         // One duty cycle: the writer has not flushed anything by its end.
         bench.batcher.do_work(bench.clock.now_ns(), &[]);
         bench.conductor.from_batcher.pop()
     };
-    let decided = |incarnation, accepted| {
-        let incarnation = Incarnation(incarnation);
-        Some(ConductorNotice::PinDecided { peer: n(2), incarnation, accepted })
-    };
-    assert_eq!(post(&mut bench, 5), None);
-    assert_eq!(post(&mut bench, 5), None, "asked again, and still not durable");
-    assert_eq!(post(&mut bench, 6), decided(6, false), "another formatting of that node's disk");
+    let decided = |contact, verdict| Some(ConductorNotice::Decided(contact, verdict));
+    let (knocks, later) = (contact(6, 1, false), contact(6, 2, true));
+    assert_eq!(post(&mut bench, knocks), decided(knocks, ContactVerdict::LetIn), "it may mean another disk");
+    assert_eq!(post(&mut bench, later), decided(later, ContactVerdict::LetIn), "its log will say who counts");
+    let (first, other) = (contact(5, 1, true), contact(6, 1, true));
+    assert_eq!(post(&mut bench, first), None, "pinned, and not durable yet");
+    assert_eq!(post(&mut bench, other), decided(other, ContactVerdict::Refused), "another formatting");
     bench.turn();
-    assert_eq!(bench.conductor.from_batcher.pop(), decided(5, true), "the pin is durable");
-    assert_eq!(post(&mut bench, 5), decided(5, true));
-    assert_eq!(post(&mut bench, 6), decided(6, false));
+    assert_eq!(bench.conductor.from_batcher.pop(), decided(first, ContactVerdict::Known), "durable");
+    assert_eq!(post(&mut bench, first), decided(first, ContactVerdict::Known));
+    for contact in [knocks, other] {
+        assert_eq!(post(&mut bench, contact), decided(contact, ContactVerdict::Refused));
+    }
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use tercet::agent::batcher::BatcherLimits;
 use tercet::agent::commands::{
-    BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, ConnectionId, LinkState, PeerIdentity,
-    PinRequest, SenderCommand,
+    BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, ConnectionId, Contact, LinkState,
+    PeerIdentity, SenderCommand,
 };
 use tercet::base::ids::{Incarnation, LogIndex, Term};
 use tercet::entry::{Entry, Member};
@@ -45,7 +45,7 @@ fn told(bench: &mut Bench) -> Option<Vec<Member>> {
     let notices = std::iter::from_fn(|| bench.conductor.from_batcher.pop());
     let members = notices.filter_map(|notice| match notice {
         ConductorNotice::Members { members, .. } => Some(members),
-        ConductorNotice::PinDecided { .. } => None,
+        ConductorNotice::Decided(..) => None,
     });
     members.last()
 }
@@ -108,8 +108,8 @@ fn a_replaced_disk_counts_no_more_from_the_append_on_and_the_client_hears_of_the
     // Nothing has shown up, and none is named.
     ask(&mut bench, 1, ChangeKind::Replace, Incarnation(0));
     assert_eq!(answers(&mut bench), [(1, ChangeCode::NoNewDisk)]);
-    let refused = PinRequest { peer: n(3), incarnation: NEW };
-    assert!(bench.conductor.to_batcher.push(ConductorRequest::Refused(refused)).is_ok());
+    let refused = ConductorRequest::Refused { peer: n(3), incarnation: NEW };
+    assert!(bench.conductor.to_batcher.push(refused).is_ok());
     bench.turn();
     assert_eq!(list(&mut bench).rows[2].newcomer, NEW);
     ask(&mut bench, 2, ChangeKind::Replace, Incarnation(0));
@@ -167,7 +167,8 @@ fn a_change_that_is_truncated_is_taken_back_and_its_client_is_sent_to_the_next_l
     bench.hear_entries(2, term + 1, kept.id(), &[entry], kept.index().0);
     assert_eq!(answers(&mut bench), [(1, ChangeCode::NotLeader)]);
     let members = told(&mut bench).expect("told again");
-    assert_eq!(members, (1..=3).map(|id| member(id, Incarnation(0))).collect::<Vec<_>>());
+    let named = [member(1, Incarnation(0x1ca4)), member(2, pinned(2)), member(3, pinned(3))];
+    assert_eq!(members, named, "as the first entry of the first term names them");
     // The pinned disk's word counts again: with its vote this node leads once more.
     bench.flush();
     bench.wait(500_000_000);
@@ -195,11 +196,56 @@ fn a_node_that_does_not_lead_changes_nothing_and_says_so() {
     assert_eq!(bench.batcher.raft().last_id(), first_entry().id());
 }
 
+/// Nothing of the log says who counts, and node 3 was never met: what shows up under its id may be a wiped disk.
+#[test]
+fn pitfall_48_a_node_that_has_not_met_all_voters_helps_nobody_to_lead_whose_log_names_none() {
+    let mut bench = Bench::with_pins(&formatted(1), BatcherLimits::default(), &[2]);
+    let first = first_entry().id();
+    let grants = |bench: &mut Bench, from: u16, as_disk, term: u64, last| {
+        for message in [Message::PreVote { term: Term(term), last }, Message::Vote { term: Term(term), last }]
+        {
+            assert!(bench.post_as(from, as_disk, message, Vec::new()));
+            bench.turn();
+        }
+        let said = bench.said_to(from);
+        let pre = said.iter().any(|said| matches!(said, Message::PreVoteReply { granted: true, .. }));
+        let vote = said.iter().any(|said| matches!(said, Message::VoteReply { granted: true, .. }));
+        (pre, vote)
+    };
+    bench.wait(3_000_000_000);
+    assert_eq!((bench.said_to(2), bench.batcher.raft().term()), (vec![], Term(0)), "it does not campaign");
+    assert_eq!(grants(&mut bench, 2, pinned(2), 1, first), (false, false));
+    // A log that goes further names the voters; its owner counts by that, whoever it is.
+    let further = tercet::base::ids::EntryId::new(Term(1), LogIndex(2));
+    bench.wait(1_000_000_000);
+    assert_eq!(grants(&mut bench, 3, NEW, 3, further), (true, true));
+    assert_eq!(grants(&mut bench, 3, NEW, 5, first), (false, false));
+    // Met by both: now it may be the first, and names them before anything else.
+    let identity = PeerIdentity { incarnation: pinned(3), configuration_index: LogIndex(1) };
+    let contact = Contact { peer: n(3), identity, has_accepted: true };
+    assert!(bench.conductor.to_batcher.push(ConductorRequest::Contact(contact)).is_ok());
+    bench.turn();
+    bench.wait(1_000_000_000);
+    assert_eq!(grants(&mut bench, 2, pinned(2), 7, first), (true, true));
+    bench.connect(2);
+    let term = bench.elect();
+    bench.settle(term);
+    let opening = bench.delivered().pop().unwrap();
+    let named = [member(1, Incarnation(0x1ca4)), member(2, pinned(2)), member(3, pinned(3))];
+    assert_eq!((opening.index(), opening.configuration().unwrap().voters), (LogIndex(2), named.to_vec()));
+}
+
 /// A node whose log is behind names formattings that have been replaced since: what it lacks can only come from those
 /// that replaced them.
 #[test]
 fn a_leader_that_this_nodes_log_does_not_name_yet_is_followed_and_answered_but_gets_no_vote() {
     let mut bench = Bench::fresh();
+    // The log names all three, the second as the disk that was pinned.
+    let term = bench.elect();
+    bench.settle(term);
+    let named = bench.delivered().pop().unwrap();
+    bench.wait(2_000_000_000);
+    assert_ne!(bench.batcher.raft().role(), tercet::raft::Role::Leader, "nobody answers it");
     let ahead = PeerIdentity { incarnation: NEW, configuration_index: LogIndex(7) };
     assert!(bench.senders[0].to_batcher.push(LinkState { connected: Some(ahead) }).is_ok());
     bench.turn();
@@ -214,19 +260,18 @@ fn a_leader_that_this_nodes_log_does_not_name_yet_is_followed_and_answered_but_g
     let last = tercet::base::ids::EntryId::new(Term(9), LogIndex(9));
     let vote = Message::Vote { term: Term(9), last };
     assert_eq!(say(&mut bench, vote, Vec::new()), [], "a vote is for those that the log names");
-    assert_eq!(bench.batcher.raft().term(), Term(0));
-    let first = first_entry();
-    let entry = noop_after(&first, 9);
+    assert!(bench.batcher.raft().term() < Term(9));
+    let entry = noop_after(&named, 9);
     let message = Message::Append {
         term: Term(9),
-        prev: first.id(),
+        prev: named.id(),
         entries: vec![Term(9)],
         commit: LogIndex(1),
         wants_reply: true,
     };
     let said = say(&mut bench, message, vec![entry]);
     assert!(said.iter().any(|said| matches!(said, Message::AppendReply { .. })), "{said:?}");
-    assert_eq!(bench.batcher.raft().last_id().index, LogIndex(2));
+    assert_eq!(bench.batcher.raft().last_id().index, LogIndex(3));
     // One that knows no more than this node does is an old disk.
     let old = PeerIdentity { incarnation: Incarnation(0x98), configuration_index: LogIndex(1) };
     for connected in [None, Some(old)] {

@@ -18,7 +18,7 @@ pub enum Named {
     Only(Incarnation),
 }
 
-/// The same for the core of the node `own`, whose disk was formatted as `incarnation`.
+/// The same for the core of the node `own`, whose disk was formatted as `incarnation`, before it has met anybody.
 ///
 /// # Errors
 /// A configuration that is none, which no decoder lets through.
@@ -27,7 +27,17 @@ pub fn memberships_of(
     own: NodeId,
     incarnation: Incarnation,
 ) -> Result<MembershipLog, MembershipError> {
-    configurations.try_map(|configuration| membership_of(configuration, own, incarnation))
+    configurations.try_map(|configuration| membership_of(configuration, own, incarnation, &[]))
+}
+
+/// The voters besides `own` whose disk `configuration` does not name and who are not among those that have been `met`.
+pub fn unmet<'a>(
+    configuration: &'a Configuration,
+    own: NodeId,
+    met: &'a [NodeId],
+) -> impl Iterator<Item = NodeId> + 'a {
+    let unnamed = configuration.voters.iter().filter(|voter| voter.incarnation == Incarnation(0));
+    unnamed.map(|voter| voter.node_id).filter(move |voter| *voter != own && !met.contains(voter))
 }
 
 /// What `configuration` says of `node`.
@@ -41,7 +51,8 @@ pub fn named(configuration: &Configuration, node: NodeId) -> Named {
 }
 
 /// A configuration as the core of the node `own` sees it: where it names another formatting of that node's disk than
-/// this one, the node takes no part in elections (PITFALLS 48).
+/// this one, the node takes no part in elections (PITFALLS 48); where it names not all voters, and not all of those have
+/// been `met`, the node awaits them.
 ///
 /// # Errors
 /// A configuration that is none, which no decoder lets through.
@@ -49,9 +60,14 @@ pub fn membership_of(
     configuration: &Configuration,
     own: NodeId,
     incarnation: Incarnation,
+    met: &[NodeId],
 ) -> Result<Membership, MembershipError> {
     let ids = |members: &[Member]| members.iter().map(|member| member.node_id).collect();
     let membership = Membership::new(ids(&configuration.voters), ids(&configuration.learners))?;
+    let membership = match unmet(configuration, own, met).next() {
+        Some(_) => membership.awaiting_others(),
+        None => membership,
+    };
     Ok(match named(configuration, own) {
         Named::Only(other) if other != incarnation => membership.denying(own),
         _ => membership,
@@ -60,7 +76,7 @@ pub fn membership_of(
 
 #[cfg(test)]
 mod tests {
-    use super::{Configurations, Named, memberships_of, named};
+    use super::{Configurations, Named, membership_of, memberships_of, named, unmet};
     use crate::base::ids::{ClusterId, Incarnation, LogIndex, NodeId};
     use crate::entry::{Configuration, Durability, Member};
 
@@ -103,6 +119,17 @@ mod tests {
         assert!(log.truncate_from(LogIndex(4)));
         assert!(log.newest().is_voter(OWN), "whichever is met first");
         assert!(!log.truncate_from(LogIndex(1)), "one is always left");
+    }
+
+    #[test]
+    fn a_node_awaits_the_voters_that_nobody_names_and_it_has_not_met() {
+        let configuration = of(&[(1, 11), (2, 0), (3, 0), (4, 0)], &[(5, 0)]);
+        let left = |met: &[u16]| {
+            let met: Vec<NodeId> = met.iter().copied().map(NodeId).collect();
+            let membership = membership_of(&configuration, OWN, THIS, &met).unwrap();
+            (unmet(&configuration, OWN, &met).count(), membership.is_awaiting_others())
+        };
+        assert_eq!([left(&[]), left(&[1, 4]), left(&[2, 4])], [(2, true), (1, true), (0, false)]);
     }
 
     #[test]

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Batcher;
-use super::configurations::{Named, named};
-use crate::agent::commands::{ConductorNotice, ConductorRequest, LogCommand, PinRequest};
+use super::configurations::{Named, named, unmet};
+use crate::agent::commands::{
+    ConductorNotice, ConductorRequest, Contact, ContactVerdict, LogCommand, PeerIdentity,
+};
 use crate::base::clock::Clock;
 use crate::base::ids::{Incarnation, NodeId};
 use crate::entry::Member;
@@ -18,7 +20,7 @@ pub type Pins = BTreeMap<NodeId, Incarnation>;
 struct Outstanding {
     write_id: u64,
     raft_version: Option<u64>,
-    pin: Option<PinRequest>,
+    pin: Option<Contact>,
 }
 
 /// Numbers the writes and remembers what each one releases.
@@ -48,7 +50,15 @@ impl HardStateWriter {
         self.stored.pins.get(&peer).copied()
     }
 
-    fn write(&mut self, raft_version: Option<u64>, pin: Option<PinRequest>) -> LogCommand {
+    /// The pins that the disk has. Written ones may be lost by a power cut still, and then were never there.
+    pub(super) fn durable_pins(&self) -> impl Iterator<Item = NodeId> {
+        let is_durable = |peer: &NodeId| {
+            !self.outstanding.iter().any(|write| write.pin.is_some_and(|pin| pin.peer == *peer))
+        };
+        self.stored.pins.keys().copied().filter(is_durable)
+    }
+
+    fn write(&mut self, raft_version: Option<u64>, pin: Option<Contact>) -> LogCommand {
         let write_id = self.next_write_id;
         self.next_write_id += 1;
         self.outstanding.push_back(Outstanding { write_id, raft_version, pin });
@@ -83,8 +93,9 @@ impl<C: Clock> Batcher<C> {
             if let Some(version) = done.raft_version {
                 self.raft.hard_state_flushed(version);
             }
-            if let Some(PinRequest { peer, incarnation }) = done.pin {
-                self.tell_conductor(peer, incarnation, true);
+            if let Some(contact) = done.pin {
+                self.tell_conductor(contact, ContactVerdict::Known);
+                self.note_met();
             }
         }
     }
@@ -95,8 +106,8 @@ impl<C: Clock> Batcher<C> {
         while let Some(request) = self.rings.from_conductor.pop() {
             work += 1;
             match request {
-                ConductorRequest::Pin(request) => self.pin(request),
-                ConductorRequest::Refused(refused) => self.note_refused(refused),
+                ConductorRequest::Contact(contact) => self.judge(contact),
+                ConductorRequest::Refused { peer, incarnation } => self.note_refused(peer, incarnation),
                 ConductorRequest::Gone(peer) => {
                     self.counters.peers_gone.increment();
                     tracing::info!("node {peer} is gone: its connections closed and it refuses another");
@@ -110,36 +121,33 @@ impl<C: Clock> Batcher<C> {
         work
     }
 
-    /// First contact: pins a peer's incarnation, or refuses another one than the pinned. The answer leaves once the
-    /// pin is durable, so no vote or acknowledgement of that peer can count before (PITFALLS 48).
-    fn pin(&mut self, request: PinRequest) {
-        match named(self.configurations.newest(), request.peer) {
-            Named::AnyFormatting => {}
-            Named::Stranger => return self.tell_conductor(request.peer, request.incarnation, false),
+    /// What becomes of a peer that shows up, by the log; where that names nobody, by the pins (PITFALLS 48).
+    ///
+    /// A pin means that the two met while neither knew more than the first configuration, and neither had met another
+    /// formatting of the other's disk. So only one that has let this node in is pinned, and none that has seen a later
+    /// configuration: that one's cluster has begun, and its log will name who counts.
+    fn judge(&mut self, contact: Contact) {
+        let Contact { peer, identity: PeerIdentity { incarnation, configuration_index }, has_accepted } =
+            contact;
+        let counting = match named(self.configurations.newest(), peer) {
+            Named::Stranger => return self.tell_conductor(contact, ContactVerdict::Refused),
             // What the log names needs no pin.
-            Named::Only(incarnation) => {
-                let accepted = incarnation == request.incarnation;
-                if !accepted {
-                    self.note_refused(request);
-                }
-                return self.tell_conductor(request.peer, request.incarnation, accepted);
+            Named::Only(incarnation) => Some(incarnation),
+            Named::AnyFormatting => self.hard_state.pin_of(peer),
+        };
+        match counting {
+            Some(counting) if counting != incarnation => {
+                self.note_refused(peer, incarnation);
+                self.tell_conductor(contact, ContactVerdict::Refused);
             }
-        }
-        match self.hard_state.stored.pins.get(&request.peer) {
-            Some(pinned) if *pinned == request.incarnation => {
-                if !self.pin_in_flight(request) {
-                    self.tell_conductor(request.peer, request.incarnation, true);
-                }
-            }
-            Some(_) => {
-                self.note_refused(request);
-                self.tell_conductor(request.peer, request.incarnation, false);
-            }
-            None => {
-                self.hard_state.stored.pins.insert(request.peer, request.incarnation);
-                let command = self.hard_state.write(None, Some(request));
+            Some(_) if self.is_pin_in_flight(contact) => self.tell_conductor(contact, ContactVerdict::LetIn),
+            Some(_) => self.tell_conductor(contact, ContactVerdict::Known),
+            None if has_accepted && configuration_index <= self.configurations.index() => {
+                self.hard_state.stored.pins.insert(peer, incarnation);
+                let command = self.hard_state.write(None, Some(contact));
                 self.hand_to_writer(command);
             }
+            None => self.tell_conductor(contact, ContactVerdict::LetIn),
         }
     }
 
@@ -161,13 +169,26 @@ impl<C: Clock> Batcher<C> {
         }
     }
 
-    fn pin_in_flight(&self, request: PinRequest) -> bool {
-        self.hard_state.outstanding.iter().any(|write| write.pin == Some(request))
+    /// Where the log does not name the voters yet: once all have been met, this node may vote for one that has nothing, and
+    /// campaign with nothing (decision 0006).
+    pub(super) fn note_met(&mut self) {
+        if self.raft.knows_the_voters() {
+            return;
+        }
+        let met: Vec<NodeId> = self.hard_state.durable_pins().collect();
+        if unmet(self.configurations.newest(), self.settings.node_id, &met).next().is_none() {
+            tracing::info!("this node has met all voters of its cluster");
+            self.raft.others_met();
+        }
     }
 
-    fn tell_conductor(&mut self, peer: NodeId, incarnation: Incarnation, accepted: bool) {
-        let notice = ConductorNotice::PinDecided { peer, incarnation, accepted };
+    fn is_pin_in_flight(&self, contact: Contact) -> bool {
+        let mut pins = self.hard_state.outstanding.iter().filter_map(|write| write.pin);
+        pins.any(|pin| pin.peer == contact.peer)
+    }
+
+    fn tell_conductor(&mut self, contact: Contact, verdict: ContactVerdict) {
         // A lost notice only costs the peer its handshake timeout, after which it dials again.
-        let _ = self.rings.to_conductor.push(notice);
+        let _ = self.rings.to_conductor.push(ConductorNotice::Decided(contact, verdict));
     }
 }

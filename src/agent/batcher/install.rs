@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Batcher;
-use super::configurations::membership_of;
 use super::tail::TailState;
 use crate::agent::commands::{Installation, LogCommand, SenderCommand};
 use crate::agent::control::Fatal;
@@ -147,8 +146,7 @@ impl<C: Clock> Batcher<C> {
         if checkpoint.cluster_id != self.configurations.newest().cluster_id {
             return Err("it is of another cluster".to_owned());
         }
-        let membership = membership_of(&configuration, self.settings.node_id, self.settings.incarnation);
-        let membership = membership.map_err(|error| error.to_string())?;
+        let membership = self.membership_of(&configuration).map_err(|error| error.to_string())?;
         let memberships = MembershipLog::new(checkpoint.configuration.index(), membership);
         Ok((Checked { image, checkpoint, producers }, memberships))
     }

@@ -9,18 +9,22 @@
 use std::collections::BTreeMap;
 
 use super::Batcher;
-use super::configurations::{Configurations, Named, membership_of, named};
+use super::configurations::{Configurations, Named, membership_of, named, unmet};
 use super::pending::Waiter;
-use crate::agent::commands::{BatcherReply, ConductorNotice, ConnectionId, PinRequest, SenderCommand};
+use crate::agent::commands::{BatcherReply, ConductorNotice, ConnectionId, SenderCommand};
 use crate::agent::control::Fatal;
 use crate::base::clock::{Clock, NS_PER_S};
 use crate::base::ids::{Incarnation, LogIndex, NodeId};
-use crate::entry::{Configuration, Entry, Member, encode_configuration};
+use crate::entry::{Configuration, Entry, Member, SealContext, encode_configuration, encode_noop};
 use crate::protocol::client::{ChangeCode, ChangeKind, LeaderMembers, MemberChange, MemberRow};
-use crate::raft::ChangeError;
+use crate::raft::{ChangeError, Membership, MembershipError};
 
 /// How long a formatting that was refused counts as one that waits to be let in. A node dials again twice a second.
 const NEWCOMER_LIMIT_NS: u64 = 3 * NS_PER_S;
+
+/// How long the nodes of a new cluster may take to meet before it is said who is missing, and how often it is said then.
+const SAY_UNMET_AFTER_NS: u64 = 2 * NS_PER_S;
+const SAY_UNMET_EVERY_NS: u64 = 30 * NS_PER_S;
 
 /// What is to be told, and who has knocked.
 #[derive(Debug, Default)]
@@ -29,6 +33,8 @@ pub(super) struct MembershipWork {
     is_untold: bool,
     /// Formattings of members' disks that were refused last, and when. At most one a member.
     refused: BTreeMap<NodeId, (Incarnation, u64)>,
+    /// When it is to be said next whom this node waits for, to begin with.
+    say_unmet_ns: Option<u64>,
 }
 
 impl<C: Clock> Batcher<C> {
@@ -50,13 +56,29 @@ impl<C: Clock> Batcher<C> {
         port.link.is_some_and(|link| Some(link.incarnation) == self.let_in(port.id()))
     }
 
+    /// A configuration as this node's core sees it.
+    pub(super) fn membership_of(&self, configuration: &Configuration) -> Result<Membership, MembershipError> {
+        let met: Vec<NodeId> = self.hard_state.durable_pins().collect();
+        membership_of(configuration, self.settings.node_id, self.settings.incarnation, &met)
+    }
+
+    /// The first entry of this node's leadership. In the first term of all it names the disks of all voters, whom this node
+    /// has met: so nothing is ever acknowledged before the log says who counts (decision 0006).
+    pub(super) fn opening_entry(&self, context: &SealContext) -> Entry {
+        let now = self.configurations.newest();
+        if now.members().all(|member| member.incarnation != Incarnation(0)) {
+            return encode_noop(context);
+        }
+        encode_configuration(context, &self.with_names(now.clone()))
+            .expect("names leave a checked configuration whole")
+    }
+
     /// A configuration was just appended: it is in force from now on.
     pub(super) fn configure(&mut self, entry: &Entry) {
         let before = self.everybody();
-        let (node_id, incarnation) = (self.settings.node_id, self.settings.incarnation);
         let read = entry.configuration().map_err(|error| error.to_string());
         let read = read.and_then(|configuration| {
-            let membership = membership_of(&configuration, node_id, incarnation);
+            let membership = self.membership_of(&configuration);
             membership.map(|membership| (configuration, membership)).map_err(|error| error.to_string())
         });
         match read {
@@ -79,6 +101,7 @@ impl<C: Clock> Batcher<C> {
         let before = self.everybody();
         if self.configurations.truncate_from(first_removed) {
             self.members_changed(&before);
+            self.note_met();
         }
     }
 
@@ -129,10 +152,31 @@ impl<C: Clock> Batcher<C> {
         }
     }
 
+    /// Says whom a cluster that has not begun waits for.
+    pub(super) fn say_unmet(&mut self) {
+        if self.raft.knows_the_voters() {
+            return;
+        }
+        let due_ns = *self.membership.say_unmet_ns.get_or_insert(self.now_ns + SAY_UNMET_AFTER_NS);
+        if self.now_ns < due_ns {
+            return;
+        }
+        self.membership.say_unmet_ns = Some(self.now_ns + SAY_UNMET_EVERY_NS);
+        let met: Vec<NodeId> = self.hard_state.durable_pins().collect();
+        let missing: Vec<String> = unmet(self.configurations.newest(), self.settings.node_id, &met)
+            .map(|node| node.to_string())
+            .collect();
+        tracing::warn!(
+            "this node knows of no leader and nothing of the log; a new cluster begins once all its nodes have met, and \
+             this one has not met node {} yet",
+            missing.join(", ")
+        );
+    }
+
     /// Another formatting of a member's disk was refused.
-    pub(super) fn note_refused(&mut self, refused: PinRequest) {
-        if self.configurations.newest().member(refused.peer).is_some() {
-            self.membership.refused.insert(refused.peer, (refused.incarnation, self.now_ns));
+    pub(super) fn note_refused(&mut self, peer: NodeId, incarnation: Incarnation) {
+        if self.configurations.newest().member(peer).is_some() {
+            self.membership.refused.insert(peer, (incarnation, self.now_ns));
         }
     }
 
@@ -169,8 +213,7 @@ impl<C: Clock> Batcher<C> {
             return Err(ChangeCode::NotReady);
         }
         let Some(next) = self.after(change)? else { return Ok(self.configurations.index()) };
-        let membership = membership_of(&next, self.settings.node_id, self.settings.incarnation)
-            .map_err(|_| ChangeCode::UnknownMember)?;
+        let membership = self.membership_of(&next).map_err(|_| ChangeCode::UnknownMember)?;
         let refusal = |error| match error {
             ChangeError::NotLeader => ChangeCode::NotLeader,
             ChangeError::NotReady => ChangeCode::NotReady,
@@ -215,7 +258,7 @@ impl<C: Clock> Batcher<C> {
         Ok(Some(self.with_names(changed)))
     }
 
-    /// Names everybody whom this node knows, so that a node that is new pins nobody by chance.
+    /// Names everybody whom this node knows.
     fn with_names(&self, mut configuration: Configuration) -> Configuration {
         for member in configuration.voters.iter_mut().chain(&mut configuration.learners) {
             if member.incarnation == Incarnation(0) {

@@ -227,6 +227,7 @@ impl<C: Clock> Agent for Batcher<C> {
         self.settle(Vec::new());
         work += self.drain_notices();
         self.tell_members();
+        self.say_unmet();
         self.watch_disk();
         work += self.drain_peers();
         work += self.fire_timers();
@@ -291,6 +292,7 @@ impl<C: Clock> Batcher<C> {
             self.started_ns = now_ns;
             self.tail.log_time_at_ns = now_ns;
             self.pin_committed();
+            self.note_met();
             self.raft.start();
         }
         self.now_ns = now_ns;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Batcher;
+use super::configurations::{Named, named};
 use super::install::Outgoing;
 use crate::agent::commands::{
     CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerIdentity, PeerSaid, SenderCommand,
@@ -79,7 +80,10 @@ impl<C: Clock> Batcher<C> {
                 // be older than the configuration in force. What a leader says counts whoever it is: it was elected by
                 // those who know it, and this node's log may lack the entry that names it.
                 let counts = self.let_in(from) == Some(received.incarnation);
-                if !counts && !is_leaders_word(&received.said) {
+                if !counts
+                    && !is_leaders_word(&received.said)
+                    && !self.is_named_elsewhere(from, &received.said)
+                {
                     self.counters.peer_messages_refused.increment();
                     continue;
                 }
@@ -115,6 +119,17 @@ impl<C: Clock> Batcher<C> {
             self.raft.suspect_leader(peer);
             self.settle(Vec::new());
         }
+    }
+
+    /// A candidate whose log goes beyond the configuration in force here, which does not name it: it counts votes by what
+    /// stands there, and may have this node's without this node's knowing its disk.
+    fn is_named_elsewhere(&self, from: NodeId, said: &PeerSaid) -> bool {
+        let PeerSaid::Raft { message: Message::PreVote { last, .. } | Message::Vote { last, .. }, .. } = said
+        else {
+            return false;
+        };
+        let now = &self.configurations;
+        named(now.newest(), from) == Named::AnyFormatting && last.index > now.index()
     }
 
     fn drain_link_states(&mut self, slot: usize) -> usize {
@@ -215,7 +230,13 @@ impl<C: Clock> Batcher<C> {
     fn send_message(&mut self, to: NodeId, message: Message) {
         let Some(slot) = self.peers.iter().position(|port| port.id() == to) else { return };
         // A leader that this node's log does not name yet is answered all the same; nobody else is.
-        let is_answer = matches!(message, Message::AppendReply { .. } | Message::HeartbeatReply { .. });
+        let is_answer = matches!(
+            message,
+            Message::AppendReply { .. }
+                | Message::HeartbeatReply { .. }
+                | Message::PreVoteReply { .. }
+                | Message::VoteReply { .. }
+        );
         if self.peers[slot].link.is_some() && !is_answer && !self.reaches(slot) {
             return;
         }

@@ -11,7 +11,7 @@ use crate::agent::control::{Control, Fatal};
 use crate::agent::rings::BatcherRings;
 use crate::base::clock::Clock;
 use crate::base::ids::{EntryId, LogIndex, Offset};
-use crate::entry::{BatchAccumulator, Entry, EntryKind, LogFloor, SealContext, encode_noop};
+use crate::entry::{BatchAccumulator, Entry, EntryKind, LogFloor, SealContext};
 use crate::log::{HotTail, Pulse, SegmentMark, StoredHardState};
 use crate::metrics::Counters;
 use crate::raft::{LogOp, LogView, Raft, RaftConfig, Restored};
@@ -234,7 +234,7 @@ impl<C: Clock> Batcher<C> {
             }
             LogOp::Install { id, generation } => self.install(id, generation),
             LogOp::AppendNoop { id } => {
-                let entry = encode_noop(&self.seal_context(id));
+                let entry = self.opening_entry(&self.seal_context(id));
                 self.append(entry);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::checks::{Refusal, check_client, check_incarnation, check_peer, known_peer, knows_better};
 use super::{Conductor, FIRST_HANDSHAKE, Port};
-use crate::agent::commands::{ConductorRequest, NewClient, NewPeer, PeerIdentity, PinRequest};
+use crate::agent::commands::{ConductorRequest, Contact, ContactVerdict, NewClient, NewPeer, PeerIdentity};
 use crate::agent::connection::Connection;
 use crate::base::ids::{Incarnation, NodeId};
 use crate::base::net::{Net, NetStream, Token};
@@ -16,17 +16,26 @@ pub(super) enum Stage {
     Connecting { peer: NodeId },
     /// We said hello to a peer and wait for its reply.
     AwaitReply { peer: NodeId },
-    /// A peer's reply is good; its incarnation is being pinned.
+    /// A peer's reply is good; its incarnation is being judged.
     AwaitReplyPin { peer: NodeId, identity: PeerIdentity },
     /// Somebody connected to the peer port and must say hello.
     AwaitPeerHello,
-    /// A peer's hello is good; its incarnation is being pinned.
+    /// A peer's hello is good; its incarnation is being judged.
     AwaitPin { peer: NodeId, identity: PeerIdentity, agreed: Agreed },
     /// Somebody connected to the client port and must say hello.
     AwaitClientHello,
 }
 
 impl Stage {
+    /// What the batcher is asked about it.
+    const fn contact(&self) -> Option<Contact> {
+        match *self {
+            Self::AwaitReplyPin { peer, identity } => Some(Contact { peer, identity, has_accepted: true }),
+            Self::AwaitPin { peer, identity, .. } => Some(Contact { peer, identity, has_accepted: false }),
+            _ => None,
+        }
+    }
+
     /// Somebody connected to this port and has said nothing yet.
     pub(super) const fn is_stranger_on(&self, port: Port) -> bool {
         match port {
@@ -190,7 +199,7 @@ impl<N: Net> Conductor<N> {
             Ok(Heard::Client(purpose, agreed)) => self.welcome_client(handshake, purpose, agreed),
             Ok(Heard::Peer(stage)) => {
                 handshake.stage = stage;
-                self.pin_or_go_on(handshake)
+                self.judge_or_go_on(handshake)
             }
             Err(outcome) => outcome,
         }
@@ -276,7 +285,7 @@ impl<N: Net> Conductor<N> {
     /// Another formatting of a member's disk has shown up: the leader offers it to operators. A hint that comes again with
     /// the next dial.
     fn note_refused(&mut self, peer: NodeId, incarnation: Incarnation) {
-        let _ = self.rings.to_batcher.push(ConductorRequest::Refused(PinRequest { peer, incarnation }));
+        let _ = self.rings.to_batcher.push(ConductorRequest::Refused { peer, incarnation });
     }
 
     fn dial_refused(&mut self, peer: NodeId, text: &str) -> Outcome {
@@ -291,38 +300,31 @@ impl<N: Net> Conductor<N> {
         Outcome::Over
     }
 
-    /// Known incarnations go on at once; a first contact is pinned durably first.
-    fn pin_or_go_on(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
-        let (Stage::AwaitPin { peer, identity, .. } | Stage::AwaitReplyPin { peer, identity }) =
-            handshake.stage
-        else {
-            return Outcome::Waiting;
-        };
-        let incarnation = identity.incarnation;
-        let known = known_peer(&self.settings, &self.pins, peer);
-        if known == KnownPeer::Pinned(incarnation) || knows_better(&self.settings, identity, known) {
+    /// Known incarnations go on at once; a first contact is for the batcher to judge, and pinned durably first where it
+    /// is to be pinned.
+    fn judge_or_go_on(&mut self, handshake: &mut Handshake<N::Stream>) -> Outcome {
+        let Some(contact) = handshake.stage.contact() else { return Outcome::Waiting };
+        let identity = contact.identity;
+        let known = known_peer(&self.settings, &self.pins, contact.peer);
+        if known == KnownPeer::Pinned(identity.incarnation) || knows_better(&self.settings, identity, known) {
             return self.hand_over_peer(handshake);
         }
-        match self.rings.to_batcher.push(ConductorRequest::Pin(PinRequest { peer, incarnation })) {
+        match self.rings.to_batcher.push(ConductorRequest::Contact(contact)) {
             Ok(()) => Outcome::Waiting,
             Err(_) => Outcome::Over,
         }
     }
 
-    /// The batcher has pinned (or refused) a peer: the handshakes that waited for it go on.
-    pub(super) fn pin_decided(&mut self, decided: NodeId, decided_incarnation: Incarnation, accepted: bool) {
+    /// The batcher has judged a contact: the handshakes that waited for it go on.
+    pub(super) fn contact_decided(&mut self, decided: Contact, verdict: ContactVerdict) {
+        let Contact { peer, identity, .. } = decided;
         for slot in 0..self.handshakes.len() {
-            let Some(handshake) = &self.handshakes[slot] else { continue };
-            let (Stage::AwaitPin { peer, identity, .. } | Stage::AwaitReplyPin { peer, identity }) =
-                handshake.stage
-            else {
-                continue;
-            };
-            if peer != decided || identity.incarnation != decided_incarnation {
+            let contact = self.handshakes[slot].as_ref().and_then(|handshake| handshake.stage.contact());
+            if contact != Some(decided) {
                 continue;
             }
             let Some(mut handshake) = self.handshakes[slot].take() else { continue };
-            if accepted {
+            if verdict != ContactVerdict::Refused {
                 let _ = self.hand_over_peer(&mut handshake);
                 self.close(handshake);
             } else if let Err(refusal) = check_incarnation(&self.settings, &self.pins, peer, identity) {

@@ -2,14 +2,14 @@
 //! never touches an event.
 //!
 //! ```text
-//! peer port ──▶ hello ──▶ checks (cluster, member, durability, version) ──▶ pin? ──▶ accept ──▶ ack receiver
-//! dial ──────▶ say hello ──▶ reply, the same checks ─────────────────────▶ pin? ───────────────▶ peer sender
+//! peer port ──▶ hello ──▶ checks (cluster, member, durability, version) ──▶ known? ──▶ accept ──▶ ack receiver
+//! dial ──────▶ say hello ──▶ reply, the same checks ─────────────────────▶ known, or pin ──▶ peer sender
 //! client port ▶ hello ──▶ checks ──▶ dispatcher (publish, ask) or delivery (subscribe)
 //! ```
 //!
-//! A peer's incarnation is pinned at first contact, durably, before a single message of it is read (rule 13); where the
-//! configuration names one, that one alone is let in. The batcher judges each message once more: what the conductor knows
-//! may be a moment old.
+//! Where the configuration names a peer's incarnation, that one alone is let in (rule 13). Before, in a cluster that has
+//! not begun, the batcher judges each contact, and pins, durably, whom it meets first. It judges each message once more:
+//! what the conductor knows may be a moment old.
 
 mod checks;
 mod dial;
@@ -18,7 +18,7 @@ mod handshake;
 use std::net::SocketAddr;
 
 use super::Agent;
-use super::commands::{ConductorNotice, LinkClosed};
+use super::commands::{ConductorNotice, ContactVerdict, LinkClosed};
 use super::control::Control;
 use super::rings::ConductorRings;
 use crate::base::clock::{NS_PER_MS, NS_PER_S};
@@ -208,11 +208,11 @@ impl<N: Net> Conductor<N> {
         while let Some(notice) = self.rings.from_batcher.pop() {
             work += 1;
             match notice {
-                ConductorNotice::PinDecided { peer, incarnation, accepted } => {
-                    if accepted {
-                        self.pins.insert(peer, incarnation);
+                ConductorNotice::Decided(contact, verdict) => {
+                    if verdict == ContactVerdict::Known {
+                        self.pins.insert(contact.peer, contact.identity.incarnation);
                     }
-                    self.pin_decided(peer, incarnation, accepted);
+                    self.contact_decided(contact, verdict);
                 }
                 ConductorNotice::Members { index, members } => {
                     (self.settings.configuration_index, self.settings.members) = (index, members);

@@ -17,7 +17,7 @@ pub use plan::{Inquiry, Missing, Verdict};
 use super::Agent;
 use super::batcher::Pins;
 use super::commands::{
-    BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, PeerSaid, SenderCommand,
+    BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, ContactVerdict, PeerSaid, SenderCommand,
 };
 use super::control::{Control, Fatal};
 use super::rings::{BatcherPeerRings, BatcherRings};
@@ -199,11 +199,10 @@ impl<D: Disk> Mending<D> {
         let mut work = 0;
         while let Some(request) = self.rings.from_conductor.pop() {
             work += 1;
-            if let ConductorRequest::Pin(pin) = request {
-                let accepted = self.settings.pins.get(&pin.peer) == Some(&pin.incarnation);
-                let (peer, incarnation) = (pin.peer, pin.incarnation);
-                let _ =
-                    self.rings.to_conductor.push(ConductorNotice::PinDecided { peer, incarnation, accepted });
+            if let ConductorRequest::Contact(contact) = request {
+                let is_known = self.settings.pins.get(&contact.peer) == Some(&contact.identity.incarnation);
+                let verdict = if is_known { ContactVerdict::Known } else { ContactVerdict::Refused };
+                let _ = self.rings.to_conductor.push(ConductorNotice::Decided(contact, verdict));
             }
         }
         work
