@@ -388,6 +388,33 @@ fn a_node_that_knows_more_than_the_cluster_went_on_with_ends_in_one_line_and_giv
     assert_whole(&mut cluster, b"kept\nwhat came instead\nand on\n");
 }
 
+/// What its leader's checkpoint ends with is all there is: no entry follows that would be flushed.
+#[test]
+fn a_node_is_replaced_also_where_retention_has_trimmed_the_log_and_nobody_publishes() {
+    let mut cluster = TestCluster::start_with(3, |settings| {
+        settings.log.retention_bytes = Some(8 << 20);
+        settings.log.retention_slack_bytes = Some(8 << 20);
+    });
+    let lines: String = (0..40 * 64).map(|line| format!("{line:08} {}\n", "x".repeat(16 << 10))).collect();
+    publish(&cluster, &lines);
+    cluster.settled();
+    let wiped = (cluster.leader() + 1) % 3;
+    let id = cluster.nodes[wiped].id.to_string();
+    cluster.nodes[wiped].kill();
+    let incarnation = wipe(&cluster.nodes[wiped]);
+    // The change is committed before the node is there.
+    let named = ["replace", "--node", &id, "--incarnation", &incarnation, "--timeout", "500ms"];
+    member(&named, &cluster.servers()).expect_code(3);
+    cluster.nodes[wiped].start();
+    let rows = cluster.settled();
+    eventually("the learner knows that what it has is flushed", || {
+        (cluster.status()[wiped]["flushed_index"] == rows[wiped]["last_index"]).then_some(())
+    });
+    member(&["promote", "--node", &id, "--timeout", "5s"], &cluster.servers()).expect_code(0);
+    let said = cluster.nodes[wiped].said();
+    assert!(said.contains("begins anew behind its leader's checkpoint"), "{said}");
+}
+
 /// Damaged, and away until the others had trimmed what is damaged: nobody can mend it, and a new disk is the way back.
 #[test]
 fn a_node_whose_damage_the_others_have_trimmed_says_so_and_comes_back_on_a_new_disk() {

@@ -270,6 +270,8 @@ impl<D: Disk> LogWriter<D> {
         self.store.install_checkpoint(order, (*chain, *log_time_ns), *generation)?;
         self.generation = *generation;
         (self.written, self.flushed) = (order.id.index, order.id.index);
+        // Owed also where nothing follows: the node's stable index comes from reports alone.
+        self.unreported = Some(self.progress());
         // A checkpoint that was under way is forgotten, and so are marks of the old log.
         self.news.retain(|event| !matches!(event, LogEvent::SegmentBegun(_)));
         self.news.push_back(LogEvent::CheckpointWritten);
@@ -357,12 +359,12 @@ impl<D: Disk> LogWriter<D> {
         Ok(usize::from(idle.watermark_flushed) + usize::from(stepped) + idle.unlinked)
     }
 
+    const fn progress(&self) -> LogEvent {
+        LogEvent::Progress { generation: self.generation, written: self.written, flushed: self.flushed }
+    }
+
     fn report(&mut self) {
-        self.unreported = Some(LogEvent::Progress {
-            generation: self.generation,
-            written: self.written,
-            flushed: self.flushed,
-        });
+        self.unreported = Some(self.progress());
         // The reader first: whoever hears of the progress may ask it for what was written.
         self.hand_on_catalog();
         self.report_leftovers();
