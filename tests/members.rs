@@ -323,6 +323,9 @@ fn what_cannot_be_done_is_said_in_one_line_and_changes_nothing() {
         "too few of the other voters",
     );
     cluster.nodes[other].signal(Signal::CONT);
+    // A disk that is there and works is not given up for a number.
+    let named = ["replace", "--node", &wiped_id, "--incarnation", strange, "--timeout", "5s"];
+    refused(&named, 3, "no new disk");
     let after = list(&cluster);
     assert_eq!(after["configuration_index"], before["configuration_index"], "{after}");
     publish(&cluster, "second\n");

@@ -55,6 +55,12 @@ fn hung_up(bench: &mut Bench, place: usize) -> bool {
     commands.filter(|command| matches!(command, SenderCommand::HangUp)).count() > 0
 }
 
+/// The stream to a peer ends.
+fn gone(bench: &mut Bench, place: usize) {
+    assert!(bench.senders[place].to_batcher.push(LinkState { connected: None }).is_ok());
+    bench.turn();
+}
+
 /// An acknowledgement of node 3's disk of this formatting.
 fn third_accepts(bench: &mut Bench, incarnation: Incarnation, term: u64, stable: u64) {
     let outcome = AppendOutcome::Accepted { appended: LogIndex(stable), stable: LogIndex(stable) };
@@ -112,11 +118,19 @@ fn a_replaced_disk_counts_no_more_from_the_append_on_and_the_client_hears_of_the
     assert!(bench.conductor.to_batcher.push(refused).is_ok());
     bench.turn();
     assert_eq!(list(&mut bench).rows[2].newcomer, NEW);
+    // Not while the disk that counts is there.
+    for incarnation in [Incarnation(0), NEW, Incarnation(0x9b)] {
+        ask(&mut bench, 2, ChangeKind::Replace, incarnation);
+        assert_eq!(answers(&mut bench), [(2, ChangeCode::NoNewDisk)]);
+    }
+    assert!(told(&mut bench).is_none() && !hung_up(&mut bench, 1));
+    gone(&mut bench, 1);
     ask(&mut bench, 2, ChangeKind::Replace, Incarnation(0));
     // In force at once: known to the conductor, the old stream is closed, and nobody's word on it counts.
     let named = [member(1, Incarnation(0x1ca4)), member(2, pinned(2)), member(3, NEW)];
     assert_eq!(told(&mut bench), Some(named.to_vec()), "everybody is named by the first change");
-    assert!(hung_up(&mut bench, 1) && !hung_up(&mut bench, 0));
+    bench.connect(3);
+    assert!(hung_up(&mut bench, 1) && !hung_up(&mut bench, 0), "a stream to the old disk is closed");
     bench.flush();
     let last = bench.batcher.raft().last_id().index;
     third_accepts(&mut bench, pinned(3), term, last.0);
@@ -153,6 +167,7 @@ fn a_replaced_disk_counts_no_more_from_the_append_on_and_the_client_hears_of_the
 #[test]
 fn a_change_that_is_truncated_is_taken_back_and_its_client_is_sent_to_the_next_leader() {
     let (mut bench, term) = leader();
+    gone(&mut bench, 1);
     ask(&mut bench, 1, ChangeKind::Replace, NEW);
     bench.flush();
     let last = bench.batcher.raft().last_id();

@@ -222,6 +222,10 @@ impl<C: Clock> Batcher<C> {
             ChangeError::NoQuorum => ChangeCode::NoQuorum,
         };
         self.raft.may_change(&membership).map_err(refusal)?;
+        // A disk that is there and works is not given up for one that may be a typing error, or the old one.
+        if change.kind == ChangeKind::Replace && self.is_connected(change.node) {
+            return Err(ChangeCode::NoNewDisk);
+        }
         // Events that are gathering stand before it.
         self.seal_now();
         let id = self.raft.propose_membership(membership).map_err(refusal)?;
@@ -268,20 +272,24 @@ impl<C: Clock> Batcher<C> {
         configuration
     }
 
+    /// The disk of another node that counts is reached, and was heard lately.
+    fn is_connected(&self, node: NodeId) -> bool {
+        let slot = self.peers.iter().position(|port| port.id() == node);
+        slot.is_some_and(|slot| self.reaches(slot) && self.raft.was_heard_lately(node))
+    }
+
     /// The members as this leader knows them, without addresses.
     pub(super) fn list_members(&self) -> LeaderMembers<'static> {
         let configuration = self.configurations.newest();
         let own = self.settings.node_id;
         let row = |member: &Member| {
             let node_id = member.node_id;
-            let slot = self.peers.iter().position(|port| port.id() == node_id);
             let stable = self.raft.progress(node_id).map_or(LogIndex::ZERO, |progress| progress.stable());
             MemberRow {
                 node_id,
                 is_voter: configuration.is_voter(node_id),
                 incarnation: self.let_in(node_id).unwrap_or(Incarnation(0)),
-                is_connected: node_id == own
-                    || slot.is_some_and(|slot| self.reaches(slot) && self.raft.was_heard_lately(node_id)),
+                is_connected: node_id == own || self.is_connected(node_id),
                 is_caught_up: node_id == own || self.raft.has_caught_up(node_id),
                 stable_index: if node_id == own { self.raft.stable_index() } else { stable },
                 newcomer: self.newcomer(node_id).unwrap_or(Incarnation(0)),

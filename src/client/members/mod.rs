@@ -123,8 +123,9 @@ impl MemberClient {
     }
 
     /// Gives the place of `node`, whose disk is lost, to another formatting of it, and makes that a voter once it has
-    /// caught up. Which formatting: the named one; else the one that the leader has refused lately; else, where an
-    /// earlier call was interrupted, the learner that the node is already. Calls `told` at every step.
+    /// caught up. Which formatting: the named one; else, where an earlier call was interrupted, the learner that the leader
+    /// hears; else the one that the leader has refused lately; else the learner that the node is already. A disk that the
+    /// leader hears is never given up. Calls `told` at every step.
     ///
     /// # Errors
     /// [`ClientError::UnknownMember`], [`ClientError::LeaderItself`]; after the patience without progress
@@ -199,7 +200,9 @@ impl MemberClient {
             let members = self.list()?;
             let member = members.member(node).ok_or(ClientError::UnknownMember { node })?;
             let begun_before = member.incarnation.filter(|_| !member.is_voter);
-            if let Some(incarnation) = member.newcomer.or(begun_before) {
+            // A learner that is there is the one that was begun with; what knocks beside it is the old disk.
+            let begun_first = begun_before.filter(|_| member.is_connected);
+            if let Some(incarnation) = begun_first.or(member.newcomer).or(begun_before) {
                 return Ok(incarnation);
             }
             if members.leader_id == node {
