@@ -199,6 +199,8 @@ fn pitfall_48_a_wiped_disk_and_a_node_that_has_met_nobody_do_not_begin_anew() {
     cluster.nodes[1].start();
     assert_nobody_leads(&cluster, &[0, 1]);
     let said = cluster.nodes[0].said();
+    let shown = run(&["status", "--servers", &cluster.server(0)]).expect_code(0).text();
+    assert!(shown.contains("has not met all"), "{shown}");
     assert!(said.contains("has not met node 3 yet") && !said.contains("has not met node 2"), "{said}");
     cluster.nodes[2].start();
     cluster.leader();

@@ -155,17 +155,20 @@ impl<C: Clock> Batcher<C> {
     /// Says whom a cluster that has not begun waits for.
     pub(super) fn say_unmet(&mut self) {
         if self.raft.knows_the_voters() {
+            if self.membership.say_unmet_ns.take().is_some() {
+                self.counters.voters_unmet.set(0);
+            }
             return;
         }
+        let met: Vec<NodeId> = self.hard_state.durable_pins().collect();
+        let missing: Vec<NodeId> = unmet(self.configurations.newest(), self.settings.node_id, &met).collect();
+        self.counters.voters_unmet.set(missing.len() as u64);
         let due_ns = *self.membership.say_unmet_ns.get_or_insert(self.now_ns + SAY_UNMET_AFTER_NS);
         if self.now_ns < due_ns {
             return;
         }
         self.membership.say_unmet_ns = Some(self.now_ns + SAY_UNMET_EVERY_NS);
-        let met: Vec<NodeId> = self.hard_state.durable_pins().collect();
-        let missing: Vec<String> = unmet(self.configurations.newest(), self.settings.node_id, &met)
-            .map(|node| node.to_string())
-            .collect();
+        let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
         tracing::warn!(
             "this node knows of no leader and nothing of the log; a new cluster begins once all its nodes have met, and \
              this one has not met node {} yet",

@@ -142,6 +142,8 @@ struct BatcherCounters {
     checkpoints_installed: Counter,
     // 1 while this node may have lost what it acknowledged (a claimed tail, known or unknown), else 0.
     in_doubt: Counter,
+    // Voters that the log does not name and this node has not met: a cluster begins when there are none.
+    voters_unmet: Counter,
 }
 
 impl BatcherCounters {
@@ -165,6 +167,7 @@ impl BatcherCounters {
             checkpoints_sent: counters.register("batcher_checkpoints_sent"),
             checkpoints_installed: counters.register("batcher_checkpoints_installed"),
             in_doubt: counters.register("batcher_in_doubt"),
+            voters_unmet: counters.register("batcher_voters_unmet"),
         }
     }
 }

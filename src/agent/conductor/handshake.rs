@@ -420,7 +420,9 @@ impl<N: Net> Conductor<N> {
         }
         let group = self.settings.group;
         if let Some(connection) = handshake.connection.as_mut() {
-            tracing::warn!("refusing {}: {text}", connection.stream.peer_label());
+            if self.refusals_told.is_news(text, self.now_ns) {
+                tracing::warn!("refusing {}: {text}", connection.stream.peer_label());
+            }
             match handshake.stage {
                 Stage::AwaitClientHello => {
                     let reply = ServerMessage::HelloReply(ClientHelloReply::Refuse { code: *code, text });

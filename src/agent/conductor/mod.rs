@@ -15,6 +15,7 @@ mod checks;
 mod dial;
 mod handshake;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::Agent;
@@ -124,6 +125,29 @@ pub struct Conductor<N: Net> {
     counters: ConductorCounters,
     now_ns: u64,
     accept_again_ns: Option<u64>,
+    refusals_told: RefusalsTold,
+}
+
+/// What was said lately about those who were refused: who is refused dials again twice a second.
+#[derive(Debug, Default)]
+struct RefusalsTold(VecDeque<(String, u64)>);
+
+impl RefusalsTold {
+    const KEPT_MAX: usize = 16;
+    const AGAIN_AFTER_NS: u64 = 60 * NS_PER_S;
+
+    /// Whether `text` has not been said within a minute, or among the last different ones; it is now.
+    fn is_news(&mut self, text: &str, now_ns: u64) -> bool {
+        self.0.retain(|(_, at_ns)| now_ns.saturating_sub(*at_ns) < Self::AGAIN_AFTER_NS);
+        if self.0.iter().any(|(told, _)| told == text) {
+            return false;
+        }
+        if self.0.len() == Self::KEPT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((text.to_owned(), now_ns));
+        true
+    }
 }
 
 impl<N: Net> Agent for Conductor<N> {
@@ -199,6 +223,7 @@ impl<N: Net> Conductor<N> {
             counters: ConductorCounters::new(counters),
             now_ns: 0,
             accept_again_ns: None,
+            refusals_told: RefusalsTold::default(),
             settings,
         })
     }

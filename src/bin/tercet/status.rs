@@ -104,6 +104,10 @@ fn is_in_doubt(status: &NodeStatus) -> bool {
 
 fn role(status: &NodeStatus) -> String {
     let role = status.role.as_str();
+    if counter(status, "batcher_voters_unmet") > 0 {
+        // A new cluster begins when all its nodes have met.
+        return format!("{role}, has not met all");
+    }
     match (mending_entries(status) > 0, is_in_doubt(status)) {
         (true, _) => "mending".to_owned(),
         (false, true) => format!("{role}, in doubt"),
