@@ -313,3 +313,23 @@ impl<N: Net> Conductor<N> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::RefusalsTold;
+    use crate::base::clock::NS_PER_S;
+
+    #[test]
+    fn a_refusal_is_said_once_a_minute_and_no_more_texts_are_kept_than_that() {
+        let mut told = RefusalsTold::default();
+        assert_eq!(
+            [told.is_news("a", 0), told.is_news("b", 1), told.is_news("a", 59 * NS_PER_S)],
+            [true, true, false]
+        );
+        assert!(told.is_news("a", 61 * NS_PER_S));
+        for number in 0..100 {
+            assert!(told.is_news(&number.to_string(), 62 * NS_PER_S));
+        }
+        assert_eq!(told.0.len(), RefusalsTold::KEPT_MAX);
+    }
+}

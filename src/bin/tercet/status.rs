@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tercet::base::ids::Offset;
+use tercet::base::ids::{LogIndex, NodeId, Offset};
 use tercet::client::{ClientError, NodeStatus, query_status_all};
 
 use crate::args::StatusOptions;
@@ -29,10 +29,30 @@ pub fn run(options: &StatusOptions) -> Outcome {
     } else {
         crate::output::say(to_table(&rows))?;
     }
+    let ends = rows.iter().filter_map(|(_, row)| {
+        let status = row.as_ref().ok()?;
+        Some((status.node_id, status.log_checksum_index, status.log_checksum))
+    });
+    for (one, other, index) in unequal(&ends.collect::<Vec<_>>()) {
+        output::note(format!(
+            "warning: nodes {one} and {other} have different logs up to index {index}. Where they are of one cluster, stop \
+             publishing, keep all data directories, check each with `tercet log verify`, and report it"
+        ));
+    }
     if answered == 0 {
         return Err(Failure::new(UNAVAILABLE, format!("none of {} nodes answered", rows.len())));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Pairs of nodes that have committed the same index and not the same log.
+fn unequal(ends: &[(NodeId, LogIndex, u64)]) -> Vec<(NodeId, NodeId, LogIndex)> {
+    let mut pairs = Vec::new();
+    for (at, (one, index, checksum)) in ends.iter().enumerate() {
+        let others = ends[at + 1..].iter().filter(|(_, other, sum)| other == index && sum != checksum);
+        pairs.extend(others.map(|(other, ..)| (*one, *other, *index)));
+    }
+    pairs
 }
 
 /// A checksum as text: numbers of 64 bits do not survive every JSON reader.
@@ -163,4 +183,19 @@ fn to_cells(server: SocketAddr, status: &NodeStatus) -> Vec<String> {
         format!("{}@{}", checksum_text(status.log_checksum), status.log_checksum_index),
         tercet::base::units::show_ns(status.uptime_ms.saturating_mul(1_000_000)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unequal;
+    use tercet::base::ids::{LogIndex, NodeId};
+
+    #[test]
+    fn logs_differ_where_one_index_has_two_checksums() {
+        let end = |node, index, checksum| (NodeId(node), LogIndex(index), checksum);
+        assert_eq!(unequal(&[end(1, 5, 7), end(2, 5, 7), end(3, 4, 9)]), []);
+        let pairs = unequal(&[end(1, 5, 7), end(2, 5, 8), end(3, 5, 7)]);
+        let pair = |one, other| (NodeId(one), NodeId(other), LogIndex(5));
+        assert_eq!(pairs, [pair(1, 2), pair(2, 3)]);
+    }
 }
