@@ -270,7 +270,7 @@ impl<N: Net> Conductor<N> {
                         if code == RefuseCode::IncarnationMismatch {
                             self.note_refused(peer, *incarnation);
                         }
-                        Err(self.dial_refused(peer, &text))
+                        Err(self.dial_refused(peer, &format!("not connected to node {peer}: {text}")))
                     }
                 }
             }
@@ -278,7 +278,9 @@ impl<N: Net> Conductor<N> {
                 let text = format!("node {node_id} answers at node {peer}'s address; check the `nodes` list");
                 Err(self.dial_refused(peer, &text))
             }
-            PeerHelloReply::Refuse { text, .. } => Err(self.dial_refused(peer, text)),
+            PeerHelloReply::Refuse { text, .. } => {
+                Err(self.dial_refused(peer, &format!("node {peer} refuses this node: {text}")))
+            }
         }
     }
 
@@ -293,7 +295,7 @@ impl<N: Net> Conductor<N> {
         let now_ns = self.now_ns;
         if let Some(dial) = self.dial_of(peer) {
             if dial.tell_refusal(text) {
-                tracing::error!("node {peer} refuses this node: {text}");
+                tracing::error!("{text}");
             }
             dial.refused(now_ns);
         }

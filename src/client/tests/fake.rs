@@ -540,5 +540,11 @@ pub(super) fn babbler(words: Vec<u8>) -> SocketAddr {
 
 /// An address where nobody listens.
 pub(super) fn dead_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    // Bound and never listening, for as long as the process lives: nobody else gets this port.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
 }
