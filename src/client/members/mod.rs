@@ -125,7 +125,7 @@ impl MemberClient {
     /// Gives the place of `node`, whose disk is lost, to another formatting of it, and makes that a voter once it has
     /// caught up. Which formatting: the named one; else, where an earlier call was interrupted, the learner that the leader
     /// hears; else the one that the leader has refused lately; else the learner that the node is already. A disk that the
-    /// leader hears is never given up. Calls `told` at every step.
+    /// leader has heard within an election timeout is not given up. Calls `told` at every step.
     ///
     /// # Errors
     /// [`ClientError::UnknownMember`], [`ClientError::LeaderItself`]; after the patience without progress
