@@ -420,6 +420,46 @@ fn a_node_is_replaced_also_where_retention_has_trimmed_the_log_and_nobody_publis
     assert!(said.contains("begins anew behind its leader's checkpoint"), "{said}");
 }
 
+/// With all disks changed, what retention keeps is still there: new disks get it, and not only what came after them.
+#[test]
+fn what_is_retained_outlives_every_disk() {
+    let mut cluster = TestCluster::start_with(3, |settings| {
+        settings.log.retention_bytes = Some(16 << 20);
+        settings.log.retention_slack_bytes = Some(16 << 20);
+    });
+    let lines: String = (0..60 * 64).map(|line| format!("{line:08} {}\n", "x".repeat(16 << 10))).collect();
+    publish(&cluster, &lines);
+    let before = cluster.settled();
+    let from = before[0]["first_offset"].to_string();
+    let read = |cluster: &TestCluster, place: usize| {
+        let server = cluster.server(place);
+        run(&["subscribe", "--servers", &server, "--from", &from, "--until-end", "--json"])
+            .expect_code(0)
+            .stdout
+    };
+    let kept = read(&cluster, 0);
+    assert!(from != "1" && kept.len() > 16 << 20, "{from}: {} bytes", kept.len());
+    for place in 0..3 {
+        if cluster.leader() == place {
+            let to = cluster.nodes[(place + 1) % 3].id.to_string();
+            run(&["transfer", "--servers", &cluster.servers(), "--to", &to]).expect_code(0);
+        }
+        cluster.nodes[place].kill();
+        wipe(&cluster.nodes[place]);
+        cluster.nodes[place].start();
+        let id = cluster.nodes[place].id.to_string();
+        member(&["replace", "--node", &id], &cluster.servers()).expect_code(0);
+    }
+    cluster.settled();
+    cluster.crash_all();
+    let after = cluster.settled();
+    for (place, row) in after.iter().enumerate() {
+        assert_eq!(row["first_offset"], before[0]["first_offset"], "node {}", place + 1);
+        assert_eq!(row["producers_checksum"], before[0]["producers_checksum"], "node {}", place + 1);
+        assert!(read(&cluster, place) == kept, "node {}", place + 1);
+    }
+}
+
 /// Damaged, and away until the others had trimmed what is damaged: nobody can mend it, and a new disk is the way back.
 #[test]
 fn a_node_whose_damage_the_others_have_trimmed_says_so_and_comes_back_on_a_new_disk() {

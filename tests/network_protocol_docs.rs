@@ -11,7 +11,7 @@ use tercet::base::ids::{
     ClusterId, EntryId, Epoch, GroupId, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term,
 };
 use tercet::base::limits;
-use tercet::entry::{Durability, Entry, EventParts, SealContext, encode_event, encode_noop};
+use tercet::entry::{Durability, Entry, EventParts, LogBase, SealContext, encode_event, encode_noop};
 use tercet::protocol::client::{
     ACK_RUNS_MAX, ADDRESS_BYTES_MAX, AckKind, AckRun, COUNTERS_MAX, ChangeKind, ChangeOutcome, ClientHello,
     ClientHelloAccept, ClientHelloReply, ClientMessage, CommitAnswer, Counter, Entries, FILTER_BYTES_MAX,
@@ -334,7 +334,9 @@ fn peer_samples() -> Vec<PeerFrame<'static>> {
     let damaged = MendMessage::Fetched { first, last, state: CopyState::Damaged };
     all.push(mend(damaged, Vec::new()));
     let id = EntryId::new(Term(3), LogIndex(42));
-    let chunk = CheckpointChunk { term: Term(3), id, total_bytes: 600_000, position: 524_288 };
+    let before = EntryId::new(Term(2), LogIndex(17));
+    let base = LogBase { id: before, chain: 0x1122_3344_5566_7788, next_offset: Offset(9), log_time_ns: 5 };
+    let chunk = CheckpointChunk { term: Term(3), id, base, total_bytes: 600_000, position: 524_288 };
     all.push(PeerFrame::Checkpoint { group: GROUP, chunk, bytes: b"16 bytes of them" });
     all
 }

@@ -139,10 +139,19 @@ fn a_follower_behind_the_floor_comes_back_by_its_leaders_checkpoint() {
         cluster.nodes[away].said()
     );
     for row in &rows {
-        for name in ["last_offset", "producers_checksum", "producers"] {
+        for name in ["first_offset", "last_offset", "producers_checksum", "producers"] {
             assert_eq!(row[name], rows[0][name], "{name}");
         }
     }
+    // All that is retained is there, and not only what came after the leader's state.
+    let read = |place: usize| {
+        let server = cluster.server(place);
+        run(&["subscribe", "--servers", &server, "--until-end", "--json"]).expect_code(0).stdout
+    };
+    let first = number(&rows[0], "first_offset");
+    let got = read(away);
+    assert_eq!(got.iter().filter(|byte| **byte == b'\n').count() as u64, lines as u64 - first + 1);
+    assert!(got == read(cluster.leader()), "another log is read from it");
     eventually("equal logs", || {
         let rows = cluster.settled();
         rows.iter().all(|row| row["log_checksum"] == rows[0]["log_checksum"]).then_some(())

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use super::batcher::{BatcherStart, Configurations, memberships_of};
-use crate::base::ids::{LogIndex, Offset, Term};
+use super::batcher::{Applied, BatcherStart, Configurations, memberships_of};
+use crate::base::ids::{LogIndex, Term};
 use crate::entry::{Configuration, Durability, Entry, EntryKind, EntryView, LogFloor};
 use crate::log::hard_state::boot_id_hash;
 use crate::log::{
-    Disk, Identity, LogError, LogOptions, LogStore, Pulse, Recovered, RecoveryVisitor, StoredCheckpoint,
-    StoredHardState,
+    Checkpoint, Disk, Identity, LogError, LogOptions, LogStore, Pulse, Recovered, RecoveryVisitor,
+    StoredCheckpoint, StoredHardState,
 };
 use crate::raft::claim::unknown_claim;
 use crate::raft::{HardState, Restored};
@@ -48,10 +48,10 @@ struct Rebuild {
     /// The entry with the committed one, for checkpoints.
     configuration_entry: Option<Entry>,
     floor: LogFloor,
-    applied_index: LogIndex,
-    applied_chain: u64,
-    applied_next_offset: Offset,
+    applied: Applied,
     suffix: Vec<Entry>,
+    /// The last entry that the state contains, where the log does not reach that yet.
+    ahead: Option<Applied>,
     failure: Option<String>,
 }
 
@@ -62,10 +62,9 @@ impl Rebuild {
             configurations: None,
             configuration_entry: None,
             floor: LogFloor::START,
-            applied_index: LogIndex::ZERO,
-            applied_chain: 0,
-            applied_next_offset: Offset(1),
+            applied: Applied::NOTHING,
             suffix: Vec::new(),
+            ahead: None,
             failure: None,
         }
     }
@@ -81,13 +80,24 @@ impl Rebuild {
         }
     }
 
+    fn configuration_entry(&mut self, entry: &EntryView<'_>, commit_hint: LogIndex) {
+        let header = entry.header();
+        if header.index <= commit_hint {
+            self.configuration_entry = Entry::decode(entry.bytes()).ok();
+        }
+        match entry.configuration() {
+            Ok(configuration) => self.configure(header.index, configuration, commit_hint),
+            Err(error) => self.fail(format!("the configuration at {}: {error}", header.id())),
+        }
+    }
+
     fn fail(&mut self, what: String) {
         self.failure.get_or_insert(what);
     }
 }
 
 impl RecoveryVisitor for Rebuild {
-    /// State is that of the checkpoint; entries behind it follow.
+    /// State is that of the checkpoint; entries behind it follow, or all that there are where it is ahead of the log.
     fn checkpoint(&mut self, stored: &StoredCheckpoint) {
         let checkpoint = &stored.checkpoint;
         match (Producers::decode_state(&checkpoint.producers), checkpoint.configuration()) {
@@ -103,9 +113,17 @@ impl RecoveryVisitor for Rebuild {
             (_, Err(error)) => self.fail(format!("the checkpoint at {}: {error}", checkpoint.id)),
         }
         self.configuration_entry = Some(checkpoint.configuration.clone());
-        self.applied_index = checkpoint.id.index;
-        self.applied_chain = checkpoint.chain;
-        self.applied_next_offset = checkpoint.next_offset;
+        let Checkpoint { id, chain, next_offset, .. } = *checkpoint;
+        self.applied = Applied { index: id.index, chain, next_offset };
+        if stored.is_ahead {
+            self.ahead = Some(self.applied);
+            let begins = &stored.first_segment;
+            self.applied = Applied {
+                index: begins.base_index.prev(),
+                chain: begins.base_chain,
+                next_offset: begins.base_offset,
+            };
+        }
     }
 
     /// Committed entries are applied; what lies after the commit hint waits for a leader to decide.
@@ -115,14 +133,9 @@ impl RecoveryVisitor for Rebuild {
             return;
         }
         let header = entry.header();
-        if header.kind == EntryKind::Configuration {
-            if header.index <= commit_hint {
-                self.configuration_entry = Entry::decode(entry.bytes()).ok();
-            }
-            match entry.configuration() {
-                Ok(configuration) => self.configure(header.index, configuration, commit_hint),
-                Err(error) => self.fail(format!("the configuration at {}: {error}", header.id())),
-            }
+        let is_in_state = self.ahead.is_some_and(|ahead| header.index <= ahead.index);
+        if header.kind == EntryKind::Configuration && !is_in_state {
+            self.configuration_entry(entry, commit_hint);
         }
         if header.index > commit_hint {
             match Entry::decode(entry.bytes()) {
@@ -131,15 +144,14 @@ impl RecoveryVisitor for Rebuild {
             }
             return;
         }
-        if let Err(error) = self.producers.apply(entry) {
+        if !is_in_state && let Err(error) = self.producers.apply(entry) {
             self.fail(format!("the entry at {}: {error}", header.id()));
         }
         if let Ok(floor) = entry.trim() {
             self.floor = self.floor.max(floor);
         }
-        self.applied_index = header.index;
-        self.applied_chain = entry.chain();
-        self.applied_next_offset = header.next_offset();
+        self.applied =
+            Applied { index: header.index, chain: entry.chain(), next_offset: header.next_offset() };
     }
 }
 
@@ -259,9 +271,9 @@ fn start_of(
         floor,
         marks: recovered.marks,
         producers: rebuild.producers,
-        applied_index: rebuild.applied_index,
-        applied_chain: rebuild.applied_chain,
-        applied_next_offset: rebuild.applied_next_offset,
+        // Recovery has compared the two where the log reaches it.
+        ahead: rebuild.ahead.filter(|ahead| ahead.index > rebuild.applied.index),
+        applied: rebuild.applied,
         suffix: rebuild.suffix,
         last_log_time_ns: recovered.last_log_time_ns,
         generation: 0,

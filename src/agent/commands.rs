@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::{EntryId, Epoch, Incarnation, LogIndex, NodeId, Offset, ProducerId, Sequence, Term};
-use crate::entry::{Entry, Member};
+use crate::entry::{Entry, LogBase, Member};
 use crate::log::{CheckpointOrder, ReadError, SegmentMark, StoredHardState};
 use crate::protocol::client::{
     AckRun, ChangeCode, LeaderMembers, MemberChange, PublishErrorCode, Purpose, RequestErrorCode,
@@ -378,10 +378,8 @@ pub enum PeerSaid {
 pub struct Installation {
     /// The checkpoint.
     pub order: CheckpointOrder,
-    /// Chain value of its last entry.
-    pub chain: u64,
-    /// The log's time there.
-    pub log_time_ns: u64,
+    /// What the log continues from: the checkpoint's last entry, or one before it.
+    pub base: LogBase,
     /// Counts truncations, of which this is one (PITFALLS 28).
     pub generation: u64,
 }

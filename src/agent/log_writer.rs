@@ -266,10 +266,10 @@ impl<D: Disk> LogWriter<D> {
 
     /// Whatever was reported before is void; what is reported next begins behind the checkpoint.
     fn install(&mut self, installation: &Installation) -> Result<(), LogError> {
-        let Installation { order, chain, log_time_ns, generation } = installation;
-        self.store.install_checkpoint(order, (*chain, *log_time_ns), *generation)?;
+        let Installation { order, base, generation } = installation;
+        self.store.install_checkpoint(order, base, *generation)?;
         self.generation = *generation;
-        (self.written, self.flushed) = (order.id.index, order.id.index);
+        (self.written, self.flushed) = (base.id.index, base.id.index);
         // Owed also where nothing follows: the node's stable index comes from reports alone.
         self.unreported = Some(self.progress());
         // A checkpoint that was under way is forgotten, and so are marks of the old log.

@@ -81,7 +81,7 @@ pub use open_producer::OpenProducer;
 pub use owned::Entry;
 pub use probe::{Probe, probe};
 pub use seal::{SealContext, encode_configuration, encode_noop, encode_open_producer, encode_trim};
-pub use trim::LogFloor;
+pub use trim::{LogBase, LogFloor};
 pub use view::EntryView;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 
 use super::error::EntryError;
 use crate::base::bytes::{ByteReader, ByteWriter};
-use crate::base::ids::{COUNTER_MAX, LogIndex, Offset};
+use crate::base::ids::{COUNTER_MAX, EntryId, LogIndex, Offset};
 
 /// Bytes of the body.
 pub(super) const BODY_BYTES: usize = 16;
@@ -22,6 +22,27 @@ pub struct LogFloor {
     pub index: LogIndex,
     /// Offset of the first event at or after it.
     pub offset: Offset,
+}
+
+/// What the first entry of a log continues from: the entry before it, which the log itself need not have.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LogBase {
+    /// The entry before.
+    pub id: EntryId,
+    /// Its chain value.
+    pub chain: u64,
+    /// Offset of the first event behind it.
+    pub next_offset: Offset,
+    /// Its log time, or one a little later.
+    pub log_time_ns: u64,
+}
+
+impl LogBase {
+    /// Where a log begins that continues from here.
+    #[must_use]
+    pub const fn floor(&self) -> LogFloor {
+        LogFloor { index: self.id.index.next(), offset: self.next_offset }
+    }
 }
 
 impl LogFloor {

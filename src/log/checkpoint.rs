@@ -20,10 +20,14 @@
 //!     24    8 first_index, of the first entry that the log here must have | 32 first_offset u64
 //!     40    8 base_term, of the entry before | 48 image_bytes u64
 //!     56   96 header of the segment that holds first_index (layout.rs); files with lower numbers are void
-//!    152    4 zero | 156 4 runs_crc: the runs | 160 4 zero | 164 4 crc: bytes 0 to 163
+//!    152    4 flags: 1 = ahead | 156 4 runs_crc: the runs | 160 4 zero | 164 4 crc: bytes 0 to 163
 //!    168      the terms of the log from first_index up to the image's index, as runs: term u64, first index u64
 //!             the image
 //! ```
+//!
+//! A checkpoint that is *ahead* was installed: the log begins at first_index, at the start of its segment, has no runs in
+//! the file, and may end anywhere behind: the entries up to the image's index are still to be fetched. A regular one lies
+//! within the log, which is damaged where it ends before.
 //!
 //! Two files take turns, `checkpoint-0` and `checkpoint-1` by the parity of their numbers, each replaced by a rename. The
 //! whole one with the higher number holds. Segments are let go only when both files do without them, so a damaged
@@ -34,7 +38,8 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskErrorKind};
 use super::error::{Corruption, LogError};
-use super::layout::{HeaderFound, SegmentHeader};
+use super::layout::{ENTRIES_POSITION, HeaderFound, SegmentHeader};
+use super::scanner::Tail;
 use crate::base::bytes::{ByteReader, ByteWriter, ShortInput};
 use crate::base::checksum::crc32;
 use crate::base::ids::{COUNTER_MAX, ClusterId, EntryId, GroupId, LogIndex, Offset, Term};
@@ -52,6 +57,7 @@ const VERSION: u32 = 1;
 const IMAGE_HEADER_BYTES: usize = 96;
 const FILE_HEADER_BYTES: usize = 168;
 const RUN_BYTES: usize = 16;
+const FLAG_AHEAD: u32 = 1;
 
 /// Bytes that are no checkpoint, or none that this build can use.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -200,8 +206,17 @@ pub struct CheckpointOrder {
     pub id: EntryId,
     /// Where the log begins.
     pub floor: LogFloor,
-    /// Terms of the log; what lies behind the image's index is not stored.
+    /// Terms of the log; what lies behind the image's index is not stored. Where they end before it, the checkpoint is
+    /// ahead of the log.
     pub runs: TermRuns,
+}
+
+impl CheckpointOrder {
+    /// Whether the log does not reach the image's index yet.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        self.runs.last_index() < self.id.index
+    }
 }
 
 /// A checkpoint file's contents.
@@ -213,15 +228,33 @@ pub struct StoredCheckpoint {
     pub floor: LogFloor,
     /// Header of the segment in which it begins.
     pub first_segment: SegmentHeader,
-    /// Terms from there up to the checkpoint.
+    /// Terms from there up to the checkpoint; none where that is ahead.
     pub runs: TermRuns,
+    /// The log need not reach the checkpoint.
+    pub is_ahead: bool,
     /// The state.
     pub checkpoint: Checkpoint,
+}
+
+impl StoredCheckpoint {
+    /// The last entry that is in the log for certain: the checkpoint's, or the one before the log where that is ahead.
+    pub(super) fn vouched(&self) -> Tail {
+        if self.is_ahead {
+            return Tail::before(&self.first_segment);
+        }
+        let Checkpoint { id, chain, next_offset, .. } = self.checkpoint;
+        Tail { id, chain, next_offset, end_position: ENTRIES_POSITION }
+    }
 }
 
 /// Everything of a file before its image.
 pub(super) fn encode_prefix(order: &CheckpointOrder, number: u64, first_segment: &SegmentHeader) -> Vec<u8> {
     let base = order.runs.base();
+    let is_ahead = order.is_ahead();
+    assert!(
+        !is_ahead || order.runs == TermRuns::after(base),
+        "a checkpoint is ahead of a log that begins anew"
+    );
     assert!(base.index.next() <= order.floor.index, "the terms of everything that is kept are known");
     let floor_before = order.floor.index.prev();
     let base_term = if floor_before == base.index {
@@ -251,7 +284,7 @@ pub(super) fn encode_prefix(order: &CheckpointOrder, number: u64, first_segment:
         out.put_u64(value);
     }
     out.put(&first_segment.encode());
-    out.put_u32(0);
+    out.put_u32(if is_ahead { FLAG_AHEAD } else { 0 });
     out.put_u32(crc32(&runs));
     out.put_u32(0);
     let crc = crc32(&out);
@@ -275,7 +308,7 @@ impl StoredCheckpoint {
         let (number, first_index, first_offset) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let (base_term, image_bytes) = (reader.u64()?, reader.u64()?);
         let header = reader.array::<96>()?;
-        let (zero, runs_crc, zero2, crc) = (reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?);
+        let (flags, runs_crc, zero, crc) = (reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?);
         if crc32(&bytes[..FILE_HEADER_BYTES - 4]) != crc {
             return Err(Damaged("the file's header"));
         }
@@ -286,7 +319,11 @@ impl StoredCheckpoint {
             return Err(Damaged("the first segment's header"));
         };
         let counters = [number, first_index, first_offset, base_term];
-        if counters.iter().any(|value| *value > COUNTER_MAX) || first_index == 0 || (zero, zero2) != (0, 0) {
+        if counters.iter().any(|value| *value > COUNTER_MAX)
+            || first_index == 0
+            || flags > FLAG_AHEAD
+            || zero != 0
+        {
             return Err(Damaged("a field is out of range"));
         }
         let runs = reader.take(run_count.saturating_mul(RUN_BYTES))?;
@@ -296,15 +333,25 @@ impl StoredCheckpoint {
         }
         let checkpoint = Checkpoint::decode(image)?;
         let floor = LogFloor { index: LogIndex(first_index), offset: Offset(first_offset) };
-        let runs = restore_runs(runs, EntryId::new(Term(base_term), floor.index.prev()), checkpoint.id);
-        let runs = runs.ok_or(Damaged("the terms of the log"))?;
+        let is_ahead = flags == FLAG_AHEAD;
+        let base = EntryId::new(Term(base_term), floor.index.prev());
+        let restored = match is_ahead {
+            true => runs.is_empty().then(|| TermRuns::after(base)),
+            false => restore_runs(runs, base, checkpoint.id),
+        };
+        let runs = restored.ok_or(Damaged("the terms of the log"))?;
+        let begins = Tail::before(&first_segment);
         let fits = floor.index <= checkpoint.id.index.next()
             && floor.offset <= checkpoint.next_offset
-            && first_segment.base_index <= floor.index;
-        if !fits {
+            && begins.id.index < floor.index;
+        // One that is ahead begins a log, with a segment of its own.
+        let fits_ahead = (begins.id, begins.next_offset) == (base, floor.offset)
+            && base.index < checkpoint.id.index
+            && base.term <= checkpoint.id.term;
+        if !fits || (is_ahead && !fits_ahead) {
             return Err(Damaged("the log's beginning"));
         }
-        Ok(Self { number, floor, first_segment, runs, checkpoint })
+        Ok(Self { number, floor, first_segment, runs, is_ahead, checkpoint })
     }
 }
 

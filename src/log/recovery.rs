@@ -153,7 +153,8 @@ impl<D: Disk> Place<'_, D> {
         report.checkpoint = checkpoint.map(|stored| stored.checkpoint.id);
         report.damaged_checkpoints = set.checkpoints.damaged.iter().map(|(file, _)| file.clone()).collect();
         let hints = live.iter().map(|live| live.slot.commit_hint).filter(|_| !self.forgets_commits);
-        let commit_hint = hints.chain(report.checkpoint.map(|id| id.index)).max().unwrap_or_default();
+        let vouched = checkpoint.map(|stored| stored.vouched().id.index);
+        let commit_hint = hints.chain(vouched).max().unwrap_or_default();
         let (behind, least) = match depth {
             Depth::BehindCheckpoint(bytes) => (checkpoint, bytes),
             Depth::Whole => (None, u64::MAX),
@@ -161,7 +162,12 @@ impl<D: Disk> Place<'_, D> {
         if let Some(stored) = behind {
             visitor.checkpoint(stored);
         }
-        let from = behind.map_or(0, |stored| first_to_read(live, stored.checkpoint.id.index, least));
+        // Where the checkpoint is ahead, nothing else tells the terms of what was fetched: all of it is read.
+        let shown_after = behind.map_or(LogIndex::ZERO, |stored| stored.vouched().id.index);
+        let from = behind.map_or(0, |stored| match stored.is_ahead {
+            true => 0,
+            false => first_to_read(live, shown_after, least),
+        });
         let mut walk = Walk::new(checkpoint, behind.is_some(), report, commit_hint, visitor);
         walk.begin(live.get(from));
         for (at, current) in live.iter().enumerate() {
@@ -270,7 +276,7 @@ impl<D: Disk> Place<'_, D> {
         let Some(first) = live.first() else {
             return match &checkpoints.newest {
                 // Only an installation leaves a log without a file: it begins behind the checkpoint.
-                Some(stored) if stored.floor.index == stored.checkpoint.id.index.next() => Ok(()),
+                Some(stored) if stored.floor.index == stored.vouched().id.index.next() => Ok(()),
                 Some(stored) => {
                     Err(self
                         .missing(stored.first_segment.seq, "the checkpoint says that the log begins there"))
@@ -379,8 +385,10 @@ struct Walk<'v> {
     last_log_time_ns: u64,
     report: RecoveryReport,
     commit_hint: LogIndex,
-    /// What must be in the log: the checkpoint's last entry.
+    /// The checkpoint's last entry: where the log has that index, it must be this one.
     checkpoint: Option<Tail>,
+    /// What must be in the log.
+    vouched: LogIndex,
     /// Entries up to here are in the checkpoint, and not shown.
     shown_after: LogIndex,
     visitor: &'v mut dyn RecoveryVisitor,
@@ -399,15 +407,22 @@ impl<'v> Walk<'v> {
             let Checkpoint { id, chain, next_offset, .. } = stored.checkpoint;
             Tail { id, chain, next_offset, end_position: ENTRIES_POSITION }
         });
+        let vouched = stored.map_or(Tail::START, StoredCheckpoint::vouched);
+        let last_log_time_ns = match stored {
+            // Its time is that of entries which may not be here.
+            Some(stored) if !stored.is_ahead => stored.checkpoint.log_time_ns,
+            Some(_) | None => 0,
+        };
         Self {
-            // Where there is nothing to read, the log ends with its checkpoint.
-            tail: checkpoint.unwrap_or(Tail::START),
+            // Where there is nothing to read, the log ends with what is known of it.
+            tail: vouched,
             runs: behind.map_or_else(TermRuns::new, |stored| stored.runs.clone()),
-            last_log_time_ns: stored.map_or(0, |stored| stored.checkpoint.log_time_ns),
+            last_log_time_ns,
             report,
             commit_hint,
             checkpoint,
-            shown_after: behind.map_or(LogIndex::ZERO, |stored| stored.checkpoint.id.index),
+            vouched: vouched.id.index,
+            shown_after: behind.map_or(LogIndex::ZERO, |stored| stored.vouched().id.index),
             visitor,
         }
     }
@@ -455,8 +470,7 @@ impl<'v> Walk<'v> {
                 break;
             }
             // A checkpoint is written once what it contains is durable.
-            let watermark =
-                live.slot.flushed_index.max(self.checkpoint.map_or(LogIndex::ZERO, |at| at.id.index));
+            let watermark = live.slot.flushed_index.max(self.vouched);
             let durable = limit.is_some() || next <= watermark;
             let standing = if durable { Standing::Durable } else { Standing::Unproven };
             let known_last = limit.map_or(watermark, LogIndex::prev);

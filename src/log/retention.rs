@@ -19,7 +19,8 @@ use super::scanner::Tail;
 use super::segment::{CatalogChange, Segment};
 use super::store::LogStore;
 use crate::base::ids::LogIndex;
-use crate::entry::LogFloor;
+use crate::entry::{LogBase, LogFloor};
+use crate::raft::TermRuns;
 
 /// Trimmed files kept to be used again; further ones are unlinked.
 pub const FREE_FILES_MAX: usize = 2;
@@ -224,27 +225,31 @@ impl<D: Disk> LogStore<D> {
         }
     }
 
-    /// The log begins anew behind a leader's checkpoint: whatever stood here is void. The checkpoint is written into both
-    /// files first, so none of the two can bring the old log back. `generation` tags what is written from now on.
+    /// The log begins anew with a leader's checkpoint, behind `base`: whatever stood here is void. The checkpoint is written
+    /// into both files first, so none of the two can bring the old log back. `generation` tags what is written from now on.
     ///
     /// # Errors
     /// Final, but for a full disk: then the call may be repeated, and must be before anything is appended.
     ///
     /// # Panics
-    /// When `generation` does not grow, or the order's log does not begin behind its checkpoint: bugs of the caller.
+    /// When `generation` does not grow, or the order's log does not begin behind `base`: bugs of the caller.
     pub fn install_checkpoint(
         &mut self,
         order: &CheckpointOrder,
-        (chain, log_time_ns): (u64, u64),
+        base: &LogBase,
         generation: u64,
     ) -> Result<(), LogError> {
         self.check()?;
         assert!(generation > self.generation, "generations grow");
-        assert!(order.floor.index == order.id.index.next(), "nothing before an installed checkpoint is kept");
+        assert!(
+            order.floor == base.floor() && base.id.index <= order.id.index,
+            "the log begins behind its base"
+        );
+        assert!(order.runs == TermRuns::after(base.id), "nothing is in an installed log");
         self.staged.clear();
         self.appended = self.written;
         (self.checkpoints.stage, self.checkpoints.waiting, self.checkpoints.newest) = (None, None, None);
-        let at = Tail { id: order.id, chain, next_offset: order.floor.offset, end_position: 0 };
+        let at = Tail { id: base.id, chain: base.chain, next_offset: base.next_offset, end_position: 0 };
         let header = SegmentHeader {
             cluster_id: self.cluster_id,
             group: self.options.group(),
@@ -265,7 +270,7 @@ impl<D: Disk> LogStore<D> {
             checkpoint.sync_data().map_err(|error| self.fail_sync(error))?;
             self.name_checkpoint(written)?;
         }
-        self.commit_hint = self.commit_hint.max(order.id.index);
+        self.commit_hint = self.commit_hint.max(base.id.index);
         let (file, recycled) = self.take_spare()?;
         let header = SegmentHeader { recycled, ..header };
         let slot = Slot::fresh(&header, self.commit_hint);
@@ -276,7 +281,7 @@ impl<D: Disk> LogStore<D> {
             self.changes.push(CatalogChange::Removed(dead.segment.seq()));
             self.doomed.push(Doomed { segment: dead.segment, may_recycle: false });
         }
-        self.last_log_time_ns = log_time_ns;
+        self.last_log_time_ns = base.log_time_ns;
         // Marks of the old log may be under way to whoever keeps them; this one comes behind and takes their place.
         self.marks.clear();
         self.note_mark(at, &header);

@@ -102,7 +102,7 @@ impl RunningNode {
         let last = opened.start.restored.log.last_id().index;
         let mut report = StartReport {
             last_index: last.0,
-            commit_hint: opened.start.applied_index.0,
+            commit_hint: opened.start.applied.index.0,
             cut: opened.cut.clone(),
             mode: ThreadingMode::Auto,
             is_in_doubt: opened.start.restored.hard_state.claimed_tail.is_some_and(is_unknown_claim),

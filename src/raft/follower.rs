@@ -86,9 +86,11 @@ impl Raft {
         self.acknowledge(wants_reply);
     }
 
-    /// A whole checkpoint of the leader of `term` is at hand, whose last entry is `id`; it was checked, and `memberships` is
-    /// what it says. Where this node's log does not reach `id`, or has another entry there, it begins anew behind it
-    /// ([`LogOp::Install`], Raft paper, figure 13); else it keeps what it has (PITFALLS 36).
+    /// A whole checkpoint of the leader of `term` is at hand; it was checked, and `memberships` is what it says. `id` is the
+    /// entry behind which that leader's log begins, at most the last one that the checkpoint contains: what lies between
+    /// the two follows as entries (decision 0007), and `memberships` may be of such an entry. Where this node's log does
+    /// not reach `id`, or has another entry there, it begins anew behind it ([`LogOp::Install`], Raft paper, figure 13);
+    /// else it keeps what it has (PITFALLS 36).
     pub fn checkpoint_received(&mut self, from: NodeId, term: Term, id: EntryId, memberships: MembershipLog) {
         if self.is_halted()
             || !self.memberships.newest().contains(from)

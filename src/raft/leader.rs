@@ -243,7 +243,8 @@ impl Raft {
         self.progress(peer).is_some_and(Progress::needs_checkpoint)
     }
 
-    /// A checkpoint whose last entry is `index` is on its way to `peer`. A node that leads no more ignores it.
+    /// A checkpoint is on its way to `peer`, and that the peer's log begins behind `index`: the entry before the first one
+    /// here, or the last one that the checkpoint contains. A node that leads no more ignores it.
     ///
     /// # Panics
     /// Where `index` is not committed.

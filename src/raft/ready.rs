@@ -43,7 +43,7 @@ pub enum LogOp {
     /// Begin the log anew behind the checkpoint that was just received: whatever stood here goes. From now on stable
     /// reports carry this generation.
     Install {
-        /// The last entry that the checkpoint contains.
+        /// The entry behind which it begins: the last one that the checkpoint contains, or one before that.
         id: EntryId,
         /// Counts truncations since the node started.
         generation: u64,

@@ -244,6 +244,7 @@ impl Cluster {
             raft: running.batcher.raft(),
             producers: running.batcher.producers(),
             applied: running.batcher.applied(),
+            state: running.batcher.state(),
             flushed: running.writer.store().flushed_index(),
         };
         self.book.observe(&view)

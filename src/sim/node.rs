@@ -143,10 +143,11 @@ pub struct Running {
 }
 
 /// Rare states that agents count, by their counters.
-const COUNTED: [(&str, &str); 8] = [
+const COUNTED: [(&str, &str); 9] = [
     ("trim", "batcher_trims"),
     ("checkpoint", "log_writer_checkpoints"),
     ("checkpoint_installed", "batcher_checkpoints_installed"),
+    ("checkpoint_reached", "batcher_checkpoints_reached"),
     ("duplicate", "batcher_duplicates"),
     ("leadership_lost", "batcher_leaderships_lost"),
     ("self_suspicion", "batcher_self_suspicions"),

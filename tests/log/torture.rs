@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tercet::base::ids::{EntryId, GroupId, LogIndex, Term};
 use tercet::base::prng::Prng;
-use tercet::entry::{Entry, EntryView, LogFloor};
+use tercet::entry::{Entry, EntryView, LogBase, LogFloor};
 use tercet::log::layout::ENTRIES_POSITION;
 use tercet::log::{
     Checkpoint, CheckpointOrder, Disk, IDLE_WATERMARK_NS, LogError, LogOptions, LogReader, LogStore,
@@ -33,8 +33,10 @@ struct Model {
     committed: u64,
     /// The log may begin here, and nothing from here on may be missing.
     begins: u64,
-    /// A log whose installation was begun and not finished.
-    installing: Option<Vec<Entry>>,
+    /// The log that an installed checkpoint belongs to, which this one follows up to there.
+    leading: Vec<Entry>,
+    /// Such a log whose installation was begun and not finished, and how much of it stands before this node's.
+    installing: Option<(Vec<Entry>, usize)>,
     hard_state: StoredHardState,
     /// A hard state whose write failed: it may or may not be there.
     hard_state_maybe: Option<StoredHardState>,
@@ -58,6 +60,7 @@ impl Model {
             now_ns: 0,
             committed: 1,
             begins: 1,
+            leading: Vec::new(),
             installing: None,
             hard_state: StoredHardState::default(),
             hard_state_maybe: None,
@@ -83,7 +86,8 @@ impl Model {
                 self.floor = flushed.last.0;
             }
             75..80 => self.truncate(run)?,
-            80..82 => {
+            // Not before the log has reached the one that was installed.
+            80..82 if self.last().index().0 >= self.committed => {
                 let order = self.checkpoint();
                 self.written = self.last().index().0;
                 run.store.order_checkpoint(order);
@@ -107,7 +111,8 @@ impl Model {
     fn append<D: Disk>(&mut self, run: &mut Run<D>) -> Result<(), LogError> {
         let events = 1 + self.prng.below(3) as usize;
         let body = self.prng.below(1500) as usize;
-        let entry = entry_after(self.last(), self.term, events, body);
+        let known = self.leading.get(self.log.len()).cloned();
+        let entry = known.unwrap_or_else(|| entry_after(self.last(), self.term, events, body));
         // A roll inside writes what was staged.
         self.written = self.last().index().0;
         run.store.append(entry.clone())?;
@@ -140,25 +145,35 @@ impl Model {
 
     /// The log of a leader that is ahead takes this one's place, or begins to.
     fn install<D: Disk>(&mut self, run: &mut Run<D>) -> Result<(), LogError> {
-        let mut log = self.log[..self.committed as usize].to_vec();
+        let committed = self.committed as usize;
+        let mut log =
+            if self.log.len() < committed { &self.leading } else { &self.log }[..committed].to_vec();
         self.term += 1;
         for _ in 0..1 + self.prng.below(12) {
             log.push(entry_after(log.last().unwrap(), self.term, 1, 700));
         }
-        let order = order_at(&log, log.len() as u64 + 1);
-        let last = log.last().unwrap().clone();
-        self.installing = Some(log);
+        // It begins behind the checkpoint, or before it.
+        let length = log.len() as u64;
+        let base = if self.prng.chance(500_000) { length } else { committed as u64 };
+        let before = log[base as usize - 1].clone();
+        let next_offset = before.header().next_offset();
+        let (chain, log_time_ns) = (before.chain(), before.header().log_time_ns);
+        let base = LogBase { id: before.id(), chain, next_offset, log_time_ns };
+        let order = CheckpointOrder { runs: TermRuns::after(base.id), ..order_at(&log, base.id.index.0 + 1) };
+        self.installing = Some((log, base.id.index.0 as usize));
         self.generation += 1;
-        let at = (last.chain(), last.header().log_time_ns);
-        run.store.install_checkpoint(&order, at, self.generation)?;
+        run.store.install_checkpoint(&order, &base, self.generation)?;
         self.take_installed();
         Ok(())
     }
 
     fn take_installed(&mut self) {
-        self.log = self.installing.take().unwrap();
-        let last = self.log.len() as u64;
-        (self.floor, self.written, self.committed, self.begins) = (last, last, last, last + 1);
+        let (leading, base) = self.installing.take().unwrap();
+        self.log = leading[..base].to_vec();
+        self.committed = leading.len() as u64;
+        self.leading = leading;
+        let last = base as u64;
+        (self.floor, self.written, self.begins) = (last, last, last + 1);
     }
 
     fn vote<D: Disk>(&mut self, run: &mut Run<D>) -> Result<(), LogError> {
@@ -189,9 +204,9 @@ impl Model {
     /// Checks what recovery found against what must and may be there, and goes on from it.
     fn recovered(&mut self, recovered: &Recovered, seen: Vec<Entry>) {
         let seed = self.seed;
-        if self.installing.take_if(|log| log.last().unwrap().id() != recovered.last).is_none()
-            && self.installing.is_some()
-        {
+        let at = recovered.report.checkpoint;
+        let is_other = |(log, _): &mut (Vec<Entry>, usize)| log.last().map(Entry::id) != at;
+        if self.installing.take_if(is_other).is_none() && self.installing.is_some() {
             self.take_installed();
         }
         let begins = seen.first().map_or(recovered.last.index.0 + 1, |first| first.index().0);
@@ -226,7 +241,8 @@ impl Model {
         self.log.truncate(last as usize);
         (self.floor, self.written) = (last, last);
         // An order that never got to the disk trims nothing.
-        (self.committed, self.begins) = (self.committed.min(last), recovered.floor.index.0);
+        self.committed = self.committed.min(at.map_or(0, |at| at.index.0).max(last));
+        self.begins = recovered.floor.index.0;
         self.generation = 0;
         self.term += 1;
     }
@@ -269,11 +285,12 @@ fn order_at(log: &[Entry], begins: u64) -> CheckpointOrder {
 
 /// Recovery behind the checkpoint finds the same log as recovery of all of it.
 fn check_short_way(disk: &SimDisk, options: LogOptions, whole: &Recovered, seen: &[Entry]) {
-    struct Shown(Option<EntryId>, Vec<Entry>);
+    struct Shown(Option<LogIndex>, Vec<Entry>);
     impl RecoveryVisitor for Shown {
         fn checkpoint(&mut self, stored: &StoredCheckpoint) {
             assert!(self.0.is_none() && self.1.is_empty());
-            self.0 = Some(stored.checkpoint.id);
+            let base = stored.floor.index.prev();
+            self.0 = Some(if stored.is_ahead { base } else { stored.checkpoint.id.index });
         }
         fn entry(&mut self, entry: &EntryView<'_>, _: LogIndex) {
             self.1.push(Entry::decode(entry.bytes()).unwrap());
@@ -285,7 +302,7 @@ fn check_short_way(disk: &SimDisk, options: LogOptions, whole: &Recovered, seen:
     assert_eq!((short.last, short.last_chain), (whole.last, whole.last_chain));
     assert_eq!((short.next_offset, short.floor), (whole.next_offset, whole.floor));
     assert_eq!(short.last_log_time_ns, whole.last_log_time_ns);
-    let behind = shown.0.map_or(0, |id| id.index.0);
+    let behind = shown.0.map_or(0, |index| index.0);
     let expected: Vec<&Entry> = seen.iter().filter(|entry| entry.index().0 > behind).collect();
     assert_eq!(shown.1.iter().collect::<Vec<_>>(), expected);
     for entry in seen.iter().filter(|entry| entry.index() >= short.floor.index) {
@@ -314,13 +331,13 @@ fn reopen<D: Disk + Clone>(
     (Run { store, reader }, recovered, seen)
 }
 
-fn torture(seed: u64, steps: usize) -> (usize, usize, usize) {
+fn torture(seed: u64, steps: usize) -> [usize; 4] {
     let options = options(ENTRIES_POSITION + (24 << 10));
     let disk = SimDisk::new(seed);
     format_here(&disk, dir(), &options);
     let mut model = Model::new(seed);
     let (mut run, ..) = reopen(&disk, dir(), options, &format!("seed {seed}"));
-    let (mut crashes, mut cuts, mut trims) = (0, 0, 0);
+    let [mut crashes, mut cuts, mut trims, mut ahead] = [0; 4];
     for _ in 0..steps {
         if model.prng.chance(40_000) {
             let fault = if model.prng.chance(800_000) { Fault::Crash } else { Fault::Io };
@@ -362,24 +379,27 @@ fn torture(seed: u64, steps: usize) -> (usize, usize, usize) {
         let (reopened, recovered, seen) = reopen(&disk, dir(), options, &format!("seed {seed}"));
         cuts += usize::from(recovered.report.cut.is_some());
         trims += usize::from(recovered.floor.index > LogIndex(1));
+        ahead += usize::from(recovered.report.checkpoint.is_some_and(|at| at.index > recovered.last.index));
         check_short_way(&disk, options, &recovered, &seen);
         model.recovered(&recovered, seen);
         run = reopened;
     }
-    (crashes, cuts, trims)
+    [crashes, cuts, trims, ahead]
 }
 
 #[test]
 fn torture_on_the_simulated_disk_keeps_every_flushed_entry() {
-    let (mut crashes, mut cuts, mut trims) = (0, 0, 0);
+    let mut sums = [0; 4];
     for seed in 1..=400 {
-        let (crashed, cut, trimmed) = torture(seed, 250);
-        crashes += crashed;
-        cuts += cut;
-        trims += trimmed;
+        let counts = torture(seed, 250);
+        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     }
-    let tame = format!("too tame: {crashes} crashes, {cuts} torn tails, {trims} starts of trimmed logs");
-    assert!(crashes > 2000 && cuts > 150 && trims > 500, "{tame}");
+    let [crashes, cuts, trims, ahead] = sums;
+    let tame = format!(
+        "too tame: {crashes} crashes, {cuts} torn tails, {trims} starts of trimmed logs, {ahead} behind the installed \
+         checkpoint"
+    );
+    assert!(crashes > 2000 && cuts > 150 && trims > 500 && ahead > 100, "{tame}");
 }
 
 #[test]

@@ -14,15 +14,20 @@ use crate::entry::{Entry, EntryKind};
 use crate::protocol::client::{AckKind, AckRun, ChangeCode, RequestErrorCode};
 use crate::stream::Applied as Outcome;
 
-/// This node's state as of its applied index.
+/// How far entries are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Applied {
+pub struct Applied {
     /// The applied (= committed) index.
     pub index: LogIndex,
     /// Chain value there: equal on all nodes with equal indexes.
     pub chain: u64,
     /// Offset of the next event.
     pub next_offset: Offset,
+}
+
+impl Applied {
+    /// Before the first entry.
+    pub const NOTHING: Self = Self { index: LogIndex::ZERO, chain: 0, next_offset: Offset(1) };
 }
 
 impl<C: Clock> Batcher<C> {
@@ -46,19 +51,22 @@ impl<C: Clock> Batcher<C> {
     fn apply(&mut self, entry: &Entry) {
         let header = entry.header();
         assert_eq!(header.base_offset, self.applied.next_offset, "offsets are dense");
-        match self.producers.apply(&entry.view()) {
-            Ok(Outcome::Opened(opened)) => self.opened.push(opened),
-            Ok(_) => {}
-            Err(error) => {
-                self.control
-                    .fail(Fatal::Unknown(format!("cannot apply the entry at {}: {error}", entry.id())));
-                return;
+        // What an installed checkpoint contains is not applied to its state again.
+        if self.ahead.is_none_or(|ahead| header.index > ahead.index) {
+            match self.producers.apply(&entry.view()) {
+                Ok(Outcome::Opened(opened)) => self.opened.push(opened),
+                Ok(_) => {}
+                Err(error) => {
+                    self.control
+                        .fail(Fatal::Unknown(format!("cannot apply the entry at {}: {error}", entry.id())));
+                    return;
+                }
             }
-        }
-        if header.kind == EntryKind::Configuration {
-            self.configurations.committed(header.index);
-            self.retention.configuration_entry = Some(entry.clone());
-            self.pin_committed();
+            if header.kind == EntryKind::Configuration {
+                self.configurations.committed(header.index);
+                self.retention.configuration_entry = Some(entry.clone());
+                self.pin_committed();
+            }
         }
         if header.kind == EntryKind::Trim
             && let Ok(floor) = entry.view().trim()
@@ -69,6 +77,39 @@ impl<C: Clock> Batcher<C> {
             Applied { index: header.index, chain: entry.chain(), next_offset: header.next_offset() };
         self.unsettled_bytes = self.unsettled_bytes.saturating_sub(entry.len_bytes() as u64);
         self.counters.entries_applied.increment();
+        self.meet_state();
+    }
+
+    /// Where the log now reaches an installed checkpoint, the two must be of one history.
+    fn meet_state(&mut self) {
+        let Some(ahead) = self.ahead.filter(|ahead| ahead.index <= self.applied.index) else { return };
+        if ahead == self.applied {
+            self.ahead = None;
+            self.counters.checkpoints_reached.increment();
+            tracing::info!(
+                "this node's log has reached the checkpoint that it began with, at {}",
+                ahead.index
+            );
+            self.retention.order_checkpoint();
+        } else {
+            self.state_is_of_another_log();
+        }
+    }
+
+    /// What an installed checkpoint contains was committed, so no leader lacks it, unless a majority has accepted a loss
+    /// (decision 0008).
+    pub(super) fn state_is_of_another_log(&self) {
+        self.control.fail(Fatal::Divergence(format!(
+            "this node's log does not lead to the checkpoint that it began with, at index {}: the cluster has lost what the \
+             leader of that time had; format a new directory and let it in by tercet member replace",
+            self.state_point().index
+        )));
+    }
+
+    /// How far the state goes: as far as entries are applied, or further with an installed checkpoint. Checksums of the
+    /// log and of the state at this point compare across nodes.
+    pub(super) fn state_point(&self) -> Applied {
+        self.ahead.unwrap_or(self.applied)
     }
 
     fn acknowledge(&mut self, commit: LogIndex) {

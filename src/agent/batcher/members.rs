@@ -75,6 +75,10 @@ impl<C: Clock> Batcher<C> {
 
     /// A configuration was just appended: it is in force from now on.
     pub(super) fn configure(&mut self, entry: &Entry) {
+        // That of an installed checkpoint, which the log has yet to reach, is a later one, or this one.
+        if self.ahead.is_some_and(|ahead| entry.index() <= ahead.index) {
+            return;
+        }
         let before = self.everybody();
         let read = entry.configuration().map_err(|error| error.to_string());
         let read = read.and_then(|configuration| {

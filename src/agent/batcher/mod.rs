@@ -28,6 +28,7 @@ mod transfer;
 
 use std::collections::VecDeque;
 
+pub use commit::Applied;
 pub use configurations::{Configurations, memberships_of};
 pub use hard_state::Pins;
 pub use retention::RetentionSettings;
@@ -140,6 +141,8 @@ struct BatcherCounters {
     checkpoints_sent: Counter,
     // Leaders' checkpoints with which this node's log began anew.
     checkpoints_installed: Counter,
+    // Of these, such as this node's log has come up to.
+    checkpoints_reached: Counter,
     // 1 while this node may have lost what it acknowledged (a claimed tail, known or unknown), else 0.
     in_doubt: Counter,
     // Voters that the log does not name and this node has not met: a cluster begins when there are none.
@@ -166,6 +169,7 @@ impl BatcherCounters {
             checkpoints: counters.register("batcher_checkpoints"),
             checkpoints_sent: counters.register("batcher_checkpoints_sent"),
             checkpoints_installed: counters.register("batcher_checkpoints_installed"),
+            checkpoints_reached: counters.register("batcher_checkpoints_reached"),
             in_doubt: counters.register("batcher_in_doubt"),
             voters_unmet: counters.register("batcher_voters_unmet"),
         }
@@ -187,6 +191,9 @@ pub struct Batcher<C> {
     tail: TailState,
     /// State as of the applied (= committed) index.
     applied: commit::Applied,
+    /// The last entry of an installed checkpoint that the log has yet to reach: `producers` and the configuration are as of
+    /// it already, and entries up to it change neither.
+    ahead: Option<commit::Applied>,
     producers: Producers,
     accumulator: BatchAccumulator,
     staging: Staging,
@@ -273,7 +280,7 @@ impl<C: Clock> Batcher<C> {
         &self.raft
     }
 
-    /// The producers' table as of the applied index, for invariants in the simulator.
+    /// The producers' table as of [`Batcher::state`], for invariants in the simulator.
     #[must_use]
     pub const fn producers(&self) -> &Producers {
         &self.producers
@@ -283,6 +290,14 @@ impl<C: Clock> Batcher<C> {
     #[must_use]
     pub fn applied(&self) -> (LogIndex, u64) {
         (self.applied.index, self.applied.chain)
+    }
+
+    /// Index as of which the producers' table is, and the chain value there: as [`Batcher::applied`], or further while the
+    /// log has yet to reach an installed checkpoint.
+    #[must_use]
+    pub fn state(&self) -> (LogIndex, u64) {
+        let Applied { index, chain, .. } = self.state_point();
+        (index, chain)
     }
 
     fn is_leader(&self) -> bool {

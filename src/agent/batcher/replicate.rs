@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::Batcher;
 use super::configurations::{Named, named};
-use super::install::Outgoing;
+use super::install::{Outgoing, Sent};
 use crate::agent::commands::{
     CatchUpPurpose, CatchUpReply, CatchUpRequest, PeerIdentity, PeerSaid, SenderCommand,
 };
@@ -34,6 +34,8 @@ pub(super) struct PeerPort {
     pub(super) is_gone: bool,
     /// A checkpoint on its way.
     pub(super) outgoing: Option<Outgoing>,
+    /// The last one that went, until the peer's log has come as far.
+    pub(super) sent: Option<Sent>,
     /// The reader works for this peer's mending.
     pub(super) is_reading_for_mending: bool,
 }
@@ -48,6 +50,7 @@ impl PeerPort {
             fetched: VecDeque::new(),
             is_gone: false,
             outgoing: None,
+            sent: None,
             is_reading_for_mending: false,
         }
     }
@@ -55,6 +58,11 @@ impl PeerPort {
     /// What was fetched is of another log, or for a stream that is gone.
     pub(super) fn forget_fetched(&mut self) {
         self.fetched.clear();
+    }
+
+    /// The first of the entries that the reader has fetched for it.
+    pub(super) fn first_fetched(&self) -> Option<&Entry> {
+        self.fetched.front()
     }
 
     pub(super) const fn id(&self) -> NodeId {
@@ -199,8 +207,13 @@ impl<C: Clock> Batcher<C> {
         self.producers.drop_overlay();
         let mut index = self.applied.index.next();
         while let Some(entry) = self.hot.get(index).cloned() {
-            self.note_appended(&entry);
+            if index > self.state_point().index {
+                self.note_appended(&entry);
+            }
             index = index.next();
+        }
+        if self.tail.index < self.state_point().index {
+            self.state_is_of_another_log();
         }
         assert_eq!(index, self.tail.index.next(), "the whole uncommitted suffix is in the hot tail");
         for port in &mut self.peers {
@@ -325,19 +338,22 @@ impl<C: Clock> Batcher<C> {
             entries.push(entry);
             index = index.next();
         }
-        if entries.is_empty() && port.requested.is_none() {
-            let upto = plan.last.min(self.hot.first_index().prev());
-            let purpose = CatchUpPurpose::Replication;
-            let request = CatchUpRequest {
-                purpose,
-                peer: port.rings.peer,
-                first: plan.first,
-                upto,
-                bytes_max: CATCH_UP_BYTES,
-            };
-            if upto >= plan.first && self.rings.to_reader.push(request).is_ok() {
-                port.requested = Some(plan.first);
-            }
+        if entries.is_empty() {
+            self.ask_reader(slot, plan.first, plan.last.min(self.hot.first_index().prev()));
+        }
+    }
+
+    /// Has entries from `first` to `upto` fetched for a peer, one request at a time.
+    pub(super) fn ask_reader(&mut self, slot: usize, first: LogIndex, upto: LogIndex) {
+        let port = &mut self.peers[slot];
+        if port.requested.is_some() || upto < first {
+            return;
+        }
+        let purpose = CatchUpPurpose::Replication;
+        let peer = port.rings.peer;
+        let request = CatchUpRequest { purpose, peer, first, upto, bytes_max: CATCH_UP_BYTES };
+        if self.rings.to_reader.push(request).is_ok() {
+            port.requested = Some(first);
         }
     }
 

@@ -80,6 +80,11 @@ impl Retention {
         self.checkpoint_is_out = false;
     }
 
+    /// One is to be written, as soon as may be.
+    pub(super) fn order_checkpoint(&mut self) {
+        self.checkpoint_is_due = true;
+    }
+
     /// Leadership is gone, or new: what was appended may never be applied.
     pub(super) fn forget_trim(&mut self) {
         self.trim_at = None;
@@ -186,6 +191,10 @@ impl<C: Clock> Batcher<C> {
         if !self.retention.checkpoint_is_due || self.retention.checkpoint_is_out {
             return 0;
         }
+        // The installed one, which lets nothing of the log go, stays until the log has reached it.
+        if self.ahead.is_some() {
+            return 0;
+        }
         // What is applied may not be written here yet; then it is not checkpointed yet either.
         if self.applied.index > self.written || !self.log_backlog.is_empty() {
             return 0;
@@ -198,8 +207,11 @@ impl<C: Clock> Batcher<C> {
         1
     }
 
-    /// The applied state; `None` where no configuration is known to be committed.
+    /// The applied state; `None` where no configuration is known to be committed, or the state is ahead of the log.
     pub(super) fn checkpoint(&self) -> Option<CheckpointOrder> {
+        if self.ahead.is_some() {
+            return None;
+        }
         let configuration = self.retention.configuration_entry.clone()?;
         let term = self.raft.term_at(self.applied.index)?;
         let id = crate::base::ids::EntryId::new(term, self.applied.index);

@@ -70,8 +70,8 @@ impl<C: Clock> Batcher<C> {
                 self.retention.floor.offset
             },
             last_offset,
-            log_checksum_index: self.applied.index,
-            log_checksum: self.applied.chain,
+            log_checksum_index: self.state_point().index,
+            log_checksum: self.state_point().chain,
             producers: self.producers.count() as u32,
             producers_checksum: self.producers.checksum(),
             peers: self.peer_statuses(),

@@ -46,15 +46,13 @@ pub struct BatcherStart {
     pub marks: Vec<SegmentMark>,
     /// Hard state as found, pins included.
     pub hard_state: StoredHardState,
-    /// The producers' table after applying everything up to `applied_index`.
+    /// The producers' table after applying everything up to `applied`, or up to `ahead`.
     pub producers: Producers,
-    /// The last index known to be committed (the commit hint).
-    pub applied_index: LogIndex,
-    /// Chain value there.
-    pub applied_chain: u64,
-    /// Offset of the next event after it.
-    pub applied_next_offset: Offset,
-    /// Every entry after `applied_index`, in order.
+    /// The last entry known to be committed (the commit hint).
+    pub applied: commit::Applied,
+    /// Of an installed checkpoint that the applied entries do not reach yet: its last entry.
+    pub ahead: Option<commit::Applied>,
+    /// Every entry after `applied`, in order.
     pub suffix: Vec<Entry>,
     /// Log time of the last entry.
     pub last_log_time_ns: u64,
@@ -111,13 +109,13 @@ impl<C: Clock> Batcher<C> {
         let config =
             RaftConfig { id: settings.node_id, inflight_entries_limit: 1024, inflight_bytes_limit: 8 << 20 };
         let mut tail = TailState {
-            index: start.applied_index,
-            chain: start.applied_chain,
-            next_offset: start.applied_next_offset,
+            index: start.applied.index,
+            chain: start.applied.chain,
+            next_offset: start.applied.next_offset,
             log_time_ns: start.last_log_time_ns,
             log_time_at_ns: 0,
         };
-        let mut hot = HotTail::new(start.applied_index, settings.limits.hot_tail_bytes_limit);
+        let mut hot = HotTail::new(start.applied.index, settings.limits.hot_tail_bytes_limit);
         for entry in start.suffix {
             tail.index = entry.index();
             tail.chain = entry.chain();
@@ -126,7 +124,7 @@ impl<C: Clock> Batcher<C> {
         }
         assert_eq!(tail.index, last, "the suffix reaches the end of the log");
         let peers = rings.peers.drain(..).map(PeerPort::new).collect();
-        rings.commit_tail.publish(start.applied_index.0, start.applied_next_offset.prev().0);
+        rings.commit_tail.publish(start.applied.index.0, start.applied.next_offset.prev().0);
         rings.commit_tail.publish_floor(start.floor.offset.0);
         Self {
             clock,
@@ -139,15 +137,12 @@ impl<C: Clock> Batcher<C> {
             membership: super::members::MembershipWork::default(),
             hot,
             tail,
-            applied: commit::Applied {
-                index: start.applied_index,
-                chain: start.applied_chain,
-                next_offset: start.applied_next_offset,
-            },
+            applied: start.applied,
+            ahead: start.ahead,
             producers: start.producers,
             accumulator: BatchAccumulator::new(settings.batch),
             staging: Staging::default(),
-            pending: pending::Pending::new(start.applied_index),
+            pending: pending::Pending::new(start.applied.index),
             hard_state: hard_state::HardStateWriter::new(start.hard_state),
             peers,
             rings,

@@ -10,7 +10,7 @@ use crate::base::bytes::ByteWriter;
 use crate::base::ids::{
     COUNTER_MAX, ClusterId, EntryId, GroupId, Incarnation, LogIndex, NodeId, Offset, Term,
 };
-use crate::entry::{Durability, Entry, SealContext, encode_noop};
+use crate::entry::{Durability, Entry, LogBase, SealContext, encode_noop};
 use crate::protocol::frame::{
     Agreed, FrameWriter, ProtocolError, ProtocolOffer, RefuseCode, kind, split_frame,
 };
@@ -149,25 +149,38 @@ fn fetched(state: CopyState, entry_count: usize, tail: &[u8]) -> Vec<u8> {
 #[test]
 fn parts_of_a_checkpoint_round_trip_and_lie_within_it() {
     let id = EntryId::new(Term(3), LogIndex(7));
-    let chunk = CheckpointChunk { term: Term(4), id, total_bytes: 100, position: 60 };
+    let before = EntryId::new(Term(2), LogIndex(5));
+    let base = LogBase { id: before, chain: u64::MAX, next_offset: Offset(9), log_time_ns: 77 };
+    let chunk = CheckpointChunk { term: Term(4), id, base, total_bytes: 100, position: 60 };
     let mut bytes = Vec::new();
     encode_checkpoint_header(GroupId(2), &chunk, 40, &mut bytes);
     bytes.put(&[9; 40]);
     let read = decode(&bytes).unwrap();
     assert_eq!(read, PeerFrame::Checkpoint { group: GroupId(2), chunk, bytes: &[9; 40] });
-    let fixed = |term: u64, entry_term: u64, index: u64, total: u64, position: u64| -> Vec<u8> {
-        [term, entry_term, index, total, position].iter().flat_map(|value| value.to_le_bytes()).collect()
+    let raw = |fixed: &[u64], tail: usize| {
+        let fixed: Vec<u8> = fixed.iter().flat_map(|value| value.to_le_bytes()).collect();
+        raw_frame(kind::CHECKPOINT, &fixed, &vec![9; tail])
     };
-    for (fixed, tail) in [
-        (fixed(4, 3, 7, 100, 61), 40),
-        (fixed(4, 3, 7, 100, 60), 0),
-        (fixed(4, 3, 0, 100, 60), 40),
-        (fixed(2, 3, 7, 100, 60), 40),
-        (fixed(0, 0, 7, 100, 60), 40),
-        (fixed(4, 3, 7, u64::MAX, 60), 40),
-        (fixed(4, 3, 7, 1 << 30, 0), CHECKPOINT_CHUNK_BYTES_MAX + 1),
+    // Terms and indexes of the leader, of the entry, of the one before the log; chain, offset, time; length, position.
+    let good = [4, 3, 7, 2, 5, 1, 9, 77, 100, 60];
+    assert!(decode(&raw(&good, 40)).is_ok());
+    for (at, bad, tail) in [
+        (9, 61, 40),
+        (9, 60, 0),
+        (2, 0, 40),
+        (0, 2, 40),
+        (8, u64::MAX, 40),
+        (8, 1 << 30, CHECKPOINT_CHUNK_BYTES_MAX + 1),
+        (3, 4, 40),
+        (4, 0, 40),
+        (4, 7, 40),
+        (4, 8, 40),
+        (6, 0, 40),
+        (7, u64::MAX, 40),
     ] {
-        assert!(decode(&raw_frame(kind::CHECKPOINT, &fixed, &vec![0; tail])).is_err(), "{fixed:?}");
+        let mut fixed = good;
+        fixed[at] = bad;
+        assert!(decode(&raw(&fixed, tail)).is_err(), "{fixed:?}");
     }
 }
 

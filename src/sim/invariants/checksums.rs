@@ -9,6 +9,8 @@ use crate::base::ids::{LogIndex, NodeId};
 #[derive(Default)]
 pub(super) struct Checksums {
     at: BTreeMap<LogIndex, (NodeId, u64, u64)>,
+    /// Of logs that have yet to reach the checkpoint that they began with, whose state is ahead of them.
+    behind: BTreeMap<LogIndex, (NodeId, u64)>,
 }
 
 impl Invariant for Checksums {
@@ -17,11 +19,20 @@ impl Invariant for Checksums {
     }
 
     fn observe(&mut self, view: &View<'_>) -> Result<(), String> {
-        let (index, chain) = view.applied;
+        let (index, chain) = view.state;
+        if view.applied.0 > index {
+            return Err(format!(
+                "node {}: its state is at {index}, applied is {}",
+                view.node, view.applied.0
+            ));
+        }
+        if view.applied.0 < index {
+            self.behind.insert(view.applied.0, (view.node, view.applied.1));
+        }
         let producers = view.producers.checksum();
         if view.producers.applied_index() != index {
             return Err(format!(
-                "node {}: the table of producers is at {}, the node at {index}",
+                "node {}: the table of producers is at {}, the node's state at {index}",
                 view.node,
                 view.producers.applied_index()
             ));
@@ -52,7 +63,9 @@ impl Invariant for Checksums {
                 return Err(format!("node {node} has {b:?}, another {a:?}"));
             }
         }
-        for (index, (node, chain, _)) in &self.at {
+        let chains = self.at.iter().map(|(index, (node, chain, _))| (index, (node, chain)));
+        let behind = self.behind.iter().map(|(index, (node, chain))| (index, (node, chain)));
+        for (index, (node, chain)) in chains.chain(behind) {
             let at_end = (*index > LogIndex::ZERO).then(|| log.get(index.0 as usize - 1)).flatten();
             if at_end.is_some_and(|entry| entry.chain() != *chain) {
                 return Err(format!("node {node} once had another log up to {index}"));

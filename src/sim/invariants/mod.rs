@@ -33,6 +33,8 @@ pub struct View<'a> {
     pub producers: &'a Producers,
     /// Applied index, and the chain value there.
     pub applied: (LogIndex, u64),
+    /// Index as of which the producers' table is, and the chain value there.
+    pub state: (LogIndex, u64),
     /// Last index that its disk has made durable.
     pub flushed: LogIndex,
 }
