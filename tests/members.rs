@@ -447,8 +447,14 @@ fn what_is_retained_outlives_every_disk() {
         cluster.nodes[place].kill();
         wipe(&cluster.nodes[place]);
         cluster.nodes[place].start();
-        let id = cluster.nodes[place].id.to_string();
-        member(&["replace", "--node", &id], &cluster.servers()).expect_code(0);
+        let (id, servers) = (cluster.nodes[place].id.to_string(), cluster.servers());
+        let replacing = spawn(&["member", "replace", "--node", &id, "--servers", &servers]);
+        // It begins anew in the middle of fetching, too.
+        let begun = "begins anew behind its leader's checkpoint";
+        eventually("a log begun", || cluster.nodes[place].said().contains(begun).then_some(()));
+        cluster.nodes[place].kill();
+        cluster.nodes[place].start();
+        replacing.wait().expect_code(0);
     }
     cluster.settled();
     cluster.crash_all();

@@ -100,6 +100,12 @@ impl RunningNode {
             Err(error) => return self.launch_mending(error, listeners),
         };
         let last = opened.start.restored.log.last_id().index;
+        if let Some(ahead) = opened.start.ahead {
+            tracing::info!(
+                "the log ends at index {last}, before the checkpoint that it began with, at {}: the rest is fetched",
+                ahead.index
+            );
+        }
         let mut report = StartReport {
             last_index: last.0,
             commit_hint: opened.start.applied.index.0,

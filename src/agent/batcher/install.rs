@@ -22,7 +22,7 @@ const CHUNKS_PER_TURN: usize = 4;
 /// Places of a sender's ring that chunks leave to other commands.
 const SLOTS_KEPT: usize = 8;
 
-/// How often a peer may fall behind the log's beginning again before it has fetched all of it.
+/// A peer that has fallen behind the log's beginning so often before it had fetched all of it gets the state alone.
 const ATTEMPTS_MAX: u32 = 3;
 
 /// A checkpoint on its way to one peer.
@@ -34,7 +34,7 @@ pub(super) struct Outgoing {
 }
 
 /// What was last sent to a peer that was behind, until its log has come as far as the checkpoint.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Sent {
     base_index: LogIndex,
     state_index: LogIndex,
@@ -56,6 +56,14 @@ struct Checked {
     base: LogBase,
     checkpoint: Checkpoint,
     producers: Producers,
+}
+
+impl Sent {
+    /// How often the log's beginning has moved on under a peer, to which `before` was sent and the log from `floor` on is
+    /// about to be. What got lost on the way and is sent again counts for nothing.
+    fn attempts(before: Option<Self>, floor: LogIndex) -> u32 {
+        before.map_or(0, |before| before.attempts + u32::from(floor > before.base_index.next()))
+    }
 }
 
 impl Incoming {
@@ -129,10 +137,8 @@ impl<C: Clock> Batcher<C> {
 
     /// This node's state, to be sent with the place where its log begins. `None` while either is not at hand.
     fn begin_sending(&mut self, slot: usize) -> Option<Outgoing> {
-        let before = self.peers[slot].sent.unwrap_or_default();
-        let has_moved_on = self.retention.floor.index > before.base_index.next();
-        let attempts = before.attempts + u32::from(has_moved_on);
-        let is_too_slow = attempts > ATTEMPTS_MAX;
+        let attempts = Sent::attempts(self.peers[slot].sent, self.retention.floor.index);
+        let is_too_slow = attempts >= ATTEMPTS_MAX;
         let base = if is_too_slow { self.end_of_applied() } else { self.beginning(slot)? };
         let order = self.checkpoint()?;
         let peer = self.peers[slot].id();
@@ -281,5 +287,22 @@ impl<C: Clock> Batcher<C> {
         let order = CheckpointOrder { image, id: of_state, floor, runs: TermRuns::after(id) };
         let installation = Installation { order, base, generation };
         self.hand_to_writer(LogCommand::Install(Box::new(installation)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sent;
+    use crate::base::ids::LogIndex;
+
+    #[test]
+    fn only_a_beginning_that_has_moved_on_counts_against_a_peer() {
+        assert_eq!(Sent::attempts(None, LogIndex(900)), 0);
+        let sent = Sent { base_index: LogIndex(899), state_index: LogIndex(2000), attempts: 2 };
+        assert_eq!(Sent::attempts(Some(sent), LogIndex(900)), 2, "the same again");
+        assert_eq!(Sent::attempts(Some(sent), LogIndex(901)), 3);
+        // One that got the state alone and whose answer was lost.
+        let sent = Sent { base_index: LogIndex(2000), ..sent };
+        assert_eq!(Sent::attempts(Some(sent), LogIndex(901)), 2);
     }
 }
