@@ -5,6 +5,7 @@
 #![allow(dead_code)] // Each test binary uses its own part.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -323,9 +324,19 @@ impl Drop for TestCluster {
     }
 }
 
+/// Below the range from which the system gives ports to connections: one of those would take the port of a node that is
+/// down for a moment.
 fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
+    let random = || RandomState::new().hash_one(0_u8);
+    let mut held: Vec<TcpListener> = Vec::new();
+    for _ in 0..10_000 {
+        let port = 10_000 + (random() % 22_000) as u16;
+        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+        if held.len() == count {
+            break;
+        }
+    }
+    assert_eq!(held.len(), count, "free ports");
     held.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
 }
 

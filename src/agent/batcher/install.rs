@@ -160,9 +160,9 @@ impl<C: Clock> Batcher<C> {
         Some(Outgoing { image: order.image, id, base, position: 0 })
     }
 
-    /// What this node's log continues from; `None` while the reader fetches the first entry, which tells it.
+    /// What the peer's log is to continue from; `None` while the reader fetches the first entry, which tells it.
     fn beginning(&mut self, slot: usize) -> Option<LogBase> {
-        let floor = self.retention.floor;
+        let floor = self.floor_for_peer();
         if floor.index > self.applied.index {
             return Some(self.end_of_applied());
         }
@@ -172,7 +172,7 @@ impl<C: Clock> Batcher<C> {
         };
         let id = EntryId::new(self.raft.term_at(floor.index.prev())?, floor.index.prev());
         let header = first.header();
-        assert!(header.base_offset == floor.offset, "a trim names the offset of the entry that it names");
+        assert!(header.base_offset == floor.offset, "a mark names the offset of the entry that it names");
         let (chain, log_time_ns) = (header.prev_chain, header.log_time_ns);
         Some(LogBase { id, chain, next_offset: floor.offset, log_time_ns })
     }

@@ -107,24 +107,26 @@ impl Retention {
         *self = Self::new(floor, Some(configuration_entry), Vec::new());
     }
 
-    /// The mark at which the log may begin: nothing that the settings keep lies before it, and nothing that a member
-    /// lacks which has got as far as `reached`, unless more than the slack would be kept for it.
-    fn trim_to(&self, settings: &RetentionSettings, now_ns: u64, reached: LogIndex) -> Option<LogFloor> {
+    /// The last mark before which nothing lies that the settings keep.
+    fn wanted(&self, settings: &RetentionSettings, now_ns: u64) -> Option<usize> {
         let mut bytes_behind = 0;
-        let mut wanted = None;
         for (at, mark) in self.marks.iter().enumerate().rev() {
             // The bytes of the segment that is being filled are not counted, so a little more is kept.
             let by_bytes = settings.bytes.is_some_and(|keep| bytes_behind >= keep);
             let age_ns = now_ns.saturating_sub(mark.log_time_ns);
             let by_age = settings.age_ns.is_some_and(|keep_ns| age_ns > keep_ns);
             if by_bytes || by_age {
-                wanted = Some(at);
-                break;
+                return Some(at);
             }
             bytes_behind += mark.bytes_before;
         }
-        let wanted = wanted?;
-        let mut at = wanted;
+        None
+    }
+
+    /// The mark at which the log may begin: nothing that the settings keep lies before it, and nothing that a member
+    /// lacks which has got as far as `reached`, unless more than the slack would be kept for it.
+    fn trim_to(&self, settings: &RetentionSettings, now_ns: u64, reached: LogIndex) -> Option<LogFloor> {
+        let mut at = self.wanted(settings, now_ns)?;
         let mut held_bytes = 0;
         while self.marks[at].floor.index > reached.next() {
             held_bytes += self.marks[at].bytes_before;
@@ -154,7 +156,7 @@ impl<C: Clock> Batcher<C> {
         self.retention.next_look_ns = self.now_ns + LOOK_EVERY_NS;
         let members = self.raft.membership().members().filter(|member| *member != self.settings.node_id);
         let reached = members.filter_map(|member| self.raft.progress(member)).map(|peer| peer.stable()).min();
-        let log_now_ns = self.tail.log_time_ns + self.now_ns.saturating_sub(self.tail.log_time_at_ns);
+        let log_now_ns = self.log_now_ns();
         let reached = reached.unwrap_or(self.applied.index).min(self.applied.index);
         let Some(floor) = self.retention.trim_to(&settings, log_now_ns, reached) else { return 0 };
         if floor.index <= self.retention.floor.index || floor.index > self.applied.index {
@@ -169,6 +171,19 @@ impl<C: Clock> Batcher<C> {
         self.append(entry);
         self.counters.trims.increment();
         1
+    }
+
+    fn log_now_ns(&self) -> u64 {
+        self.tail.log_time_ns + self.now_ns.saturating_sub(self.tail.log_time_at_ns)
+    }
+
+    /// Where the log of a peer is to begin that begins anew: it gets all that the settings keep, and none of what is kept
+    /// beyond that for those who are behind. The log's beginning moves on over that before it comes to the peer.
+    pub(super) fn floor_for_peer(&self) -> LogFloor {
+        let wanted = self.retention.wanted(&self.settings.retention, self.log_now_ns());
+        let wanted = wanted.map(|at| self.retention.marks[at].floor);
+        let wanted = wanted.filter(|wanted| wanted.index <= self.applied.index);
+        wanted.map_or(self.retention.floor, |wanted| wanted.max(self.retention.floor))
     }
 
     /// When the log's beginning is to be looked at again.
@@ -195,10 +210,8 @@ impl<C: Clock> Batcher<C> {
         if self.ahead.is_some() {
             return 0;
         }
-        // What is applied may not be written here yet; then it is not checkpointed yet either.
-        if self.applied.index > self.written || !self.log_backlog.is_empty() {
-            return 0;
-        }
+        // What is applied and not written yet is on its way to the writer, before this: a node that is behind for long
+        // gets its checkpoints, and lets segments go.
         let Some(order) = self.checkpoint() else { return 0 };
         self.retention.checkpoint_is_due = false;
         self.retention.checkpoint_is_out = true;
@@ -276,6 +289,16 @@ mod tests {
         assert_eq!(first(&log, age(80), 1000), Some(31));
         assert_eq!(first(&log, age(95), 1000), None);
         assert_eq!(first(&log, RetentionSettings::default(), 1000), None);
+    }
+
+    #[test]
+    fn what_a_peer_gets_that_begins_anew_is_what_the_settings_keep() {
+        let log = retention(10);
+        let keep = RetentionSettings { bytes: Some(100), slack_bytes: 1000, ..RetentionSettings::default() };
+        // The log begins at 1 for somebody who is behind, and would begin at 81.
+        assert_eq!(first(&log, keep, 3), None);
+        let wanted = log.wanted(&keep, 100).map(|at| log.marks[at].floor.index.0);
+        assert_eq!(wanted, Some(81));
     }
 
     #[test]
