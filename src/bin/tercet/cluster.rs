@@ -54,11 +54,30 @@ pub struct Cluster {
     pub nodes: Vec<NodeProcess>,
 }
 
+/// Where ports are looked for: below those that systems give to connections, one of which would take the port of a node
+/// that is killed and started again.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
 /// Client and peer ports for so many nodes that nobody listens at now.
 pub fn free_ports(nodes: u16) -> std::io::Result<Vec<(u16, u16)>> {
     // All are held until all are known, so that none is given twice.
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let held = (0..2 * nodes).map(bind).collect::<Result<Vec<_>, _>>()?;
+    let (mut held, wanted) = (Vec::new(), 2 * usize::from(nodes));
+    let count = u32::from(PORTS.end - PORTS.start);
+    for next in 0..count {
+        // A step that has no factor in common with the range visits all of it.
+        let place = std::process::id().wrapping_add(next).wrapping_mul(7919) % count;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, PORTS.start + place as u16)) {
+            Ok(listener) => held.push(listener),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+        if held.len() == wanted {
+            break;
+        }
+    }
+    if held.len() < wanted {
+        return Err(std::io::ErrorKind::AddrInUse.into());
+    }
     let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
     held.chunks_exact(2).map(|pair| Ok((port(&pair[0])?, port(&pair[1])?))).collect()
 }
