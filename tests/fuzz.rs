@@ -76,6 +76,7 @@ targets! {
     hard_state: stored::hard_state, 40_000, 600;
     identity: stored::identity, 8_000, 128;
     checkpoint: stored::checkpoint, 20_000, 8192;
+    checkpoint_file: stored::checkpoint_file, 20_000, 8192;
     segment: directory::segment, 2_000, 8192;
     directory: directory::directory, 1_200, 256;
     settings: settings::settings, 4_000, 4096;

@@ -294,6 +294,21 @@ pub(super) fn encode_prefix(order: &CheckpointOrder, number: u64, first_segment:
 }
 
 impl StoredCheckpoint {
+    /// The file.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let image = self.checkpoint.encode();
+        let order = CheckpointOrder {
+            image: image.as_slice().into(),
+            id: self.checkpoint.id,
+            floor: self.floor,
+            runs: self.runs.clone(),
+        };
+        let mut out = encode_prefix(&order, self.number, &self.first_segment);
+        out.put(&image);
+        out
+    }
+
     /// Reads a file. Total.
     ///
     /// # Errors

@@ -6,14 +6,15 @@ use std::sync::OnceLock;
 use tercet::agent::boot::{BootError, boot};
 use tercet::base::ids::{Epoch, GroupId, LogIndex, ProducerId, Sequence, Term};
 use tercet::entry::{
-    BatchAccumulator, BatchLimits, Entry, EntryHeader, EntryView, EventParts, ProducerRef, SealContext,
-    encode_event, encode_open_producer,
+    BatchAccumulator, BatchLimits, Entry, EntryHeader, EntryView, EventParts, LogFloor, ProducerRef,
+    SealContext, encode_event, encode_open_producer,
 };
-use tercet::log::layout::{BLOCK_BYTES, ENTRIES_POSITION, Slot};
+use tercet::log::layout::{BLOCK_BYTES, ENTRIES_POSITION, HeaderFound, SegmentHeader, Slot};
 use tercet::log::{
-    Checkpoint, IDLE_WATERMARK_NS, LogError, LogOptions, LogStore, Mender, Recovered, StoredHardState,
-    check_copy, lost_runs, verify,
+    Checkpoint, IDLE_WATERMARK_NS, LogError, LogOptions, LogStore, Mender, Recovered, StoredCheckpoint,
+    StoredHardState, check_copy, lost_runs, verify,
 };
+use tercet::raft::TermRuns;
 use tercet::sim::disk::SimDisk;
 use tercet::stream::Producers;
 
@@ -372,6 +373,23 @@ pub fn checkpoint() -> Vec<u8> {
         producers: state,
     };
     checkpoint.encode()
+}
+
+/// The same in a file, of a log that begins with its second segment; or ahead of that log, which has no entry yet.
+pub fn checkpoint_file(is_ahead: bool) -> Vec<u8> {
+    let log = &base().log;
+    let checkpoint = Checkpoint::decode(&checkpoint()).unwrap();
+    let head = base().disk.bytes(&segment_path(2));
+    let HeaderFound::Good(first_segment) = SegmentHeader::decode(&head[..96]) else { panic!("a segment") };
+    let base = first_segment.base_id();
+    let mut runs = TermRuns::after(base);
+    if !is_ahead {
+        let behind =
+            log.iter().filter(|entry| base.index < entry.index() && entry.index() <= checkpoint.id.index);
+        behind.for_each(|entry| drop(runs.push(entry.header().term)));
+    }
+    let floor = LogFloor { index: base.index.next(), offset: first_segment.base_offset };
+    StoredCheckpoint { number: 4, floor, first_segment, runs, is_ahead, checkpoint }.encode()
 }
 
 /// Both slots of the hard state, for the seeds.

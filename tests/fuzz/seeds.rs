@@ -91,6 +91,9 @@ fn stored_seeds(add: &mut impl FnMut(&'static str, &str, Vec<u8>)) {
     };
     add("hard_state", "full", full.encode(4));
     add("checkpoint", "checkpoint", directory::checkpoint());
+    for (name, is_ahead) in [("regular", false), ("ahead", true)] {
+        add("checkpoint_file", name, directory::checkpoint_file(is_ahead));
+    }
     let identity = Identity {
         cluster_id: ClusterId(0x0f0e_0d0c),
         node_id: NodeId(3),

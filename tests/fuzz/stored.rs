@@ -17,7 +17,7 @@ use tercet::entry::{
 use tercet::log::hard_state::{HARD_STATE_VERSION, SlotFound, choose_slot};
 use tercet::log::layout::{HeaderFound, IDENTITY_NAME, SegmentHeader, Slot};
 use tercet::log::table::{decide_header, decide_slots};
-use tercet::log::{Checkpoint, Disk, Identity, StoredHardState, format};
+use tercet::log::{Checkpoint, Disk, Identity, StoredCheckpoint, StoredHardState, format};
 use tercet::sim::disk::SimDisk;
 use tercet::stream::Producers;
 
@@ -285,15 +285,8 @@ pub fn checkpoint(bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
     for form in [Form::Raw, Form::Summed] {
         if form == Form::Summed {
-            bytes.resize(bytes.len().max(96), 0);
-            let configuration = (word(&bytes, 72) as usize).min(bytes.len() - 96);
-            let producers = bytes.len() - 96 - configuration;
-            bytes[72..76].copy_from_slice(&(configuration as u32).to_le_bytes());
-            bytes[80..88].copy_from_slice(&(producers as u64).to_le_bytes());
-            checksums::entries(&mut bytes[96..96 + configuration], form);
-            let crc = crc32(&bytes[96..]).to_le_bytes();
-            bytes[88..92].copy_from_slice(&crc);
-            sum(&mut bytes, 92);
+            bytes.resize(bytes.len().max(IMAGE_BYTES_MIN), 0);
+            sum_image(&mut bytes);
         }
         let memory = bytes.len() + CONFIGURATION_BYTES_MAX;
         let Ok(read) = within("a checkpoint", memory, || Checkpoint::decode(&bytes)) else { continue };
@@ -306,5 +299,48 @@ pub fn checkpoint(bytes: &[u8]) {
             producers.encode_state(&mut again);
             assert!(again == read.producers, "a table has one encoding");
         }
+    }
+}
+
+const IMAGE_BYTES_MIN: usize = 96;
+
+fn sum_image(image: &mut [u8]) {
+    let configuration = (word(image, 72) as usize).min(image.len() - 96);
+    let producers = image.len() - 96 - configuration;
+    image[72..76].copy_from_slice(&(configuration as u32).to_le_bytes());
+    image[80..88].copy_from_slice(&(producers as u64).to_le_bytes());
+    checksums::entries(&mut image[96..96 + configuration], Form::Summed);
+    let crc = crc32(&image[96..]).to_le_bytes();
+    image[88..92].copy_from_slice(&crc);
+    sum(image, 92);
+}
+
+/// A checkpoint as it lies in a file: with where this node's log begins, and its terms.
+pub fn checkpoint_file(bytes: &[u8]) {
+    const HEADER: usize = 168;
+    let mut bytes = bytes.to_vec();
+    for form in [Form::Raw, Form::Summed] {
+        if form == Form::Summed {
+            bytes.resize(bytes.len().max(HEADER + IMAGE_BYTES_MIN), 0);
+            let room = (bytes.len() - HEADER - IMAGE_BYTES_MIN) / 16;
+            let runs = (word(&bytes, 12) as usize).min(room);
+            let image = HEADER + 16 * runs;
+            sum_image(&mut bytes[image..]);
+            let image_bytes = (bytes.len() - image) as u64;
+            bytes[12..16].copy_from_slice(&(runs as u32).to_le_bytes());
+            bytes[48..56].copy_from_slice(&image_bytes.to_le_bytes());
+            sum(&mut bytes[56..152], 92);
+            let crc = crc32(&bytes[HEADER..image]).to_le_bytes();
+            bytes[156..160].copy_from_slice(&crc);
+            sum(&mut bytes, 164);
+        }
+        let memory = 3 * bytes.len() + CONFIGURATION_BYTES_MAX;
+        let read = within("a checkpoint's file", memory, || StoredCheckpoint::decode(&bytes));
+        let Ok(read) = read else { continue };
+        assert!(
+            read.encode() == bytes,
+            "the file of the checkpoint at {} has one encoding",
+            read.checkpoint.id
+        );
     }
 }
