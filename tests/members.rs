@@ -146,8 +146,8 @@ fn pitfall_48_a_wiped_disk_beside_a_stale_node_elects_nobody() {
     cluster.nodes[wiped].kill();
     cluster.nodes[leader].kill();
     wipe(&cluster.nodes[wiped]);
-    cluster.nodes[wiped].start();
     cluster.nodes[stale].start();
+    cluster.nodes[wiped].start();
     // Two of three, and neither has the acknowledged event: many election timeouts long nobody may lead.
     for _ in 0..40 {
         let rows = cluster.status();
@@ -157,6 +157,16 @@ fn pitfall_48_a_wiped_disk_beside_a_stale_node_elects_nobody() {
     let id = cluster.nodes[wiped].id.to_string();
     let refused = member(&["replace", "--node", &id, "--timeout", "300ms"], &cluster.servers());
     refused.expect_code(3).expect_line("no leader");
+    // The wiped one knows by whom it is refused, and waits for no new cluster.
+    let said = cluster.nodes[wiped].said();
+    let by = format!("takes no part: it was refused by node {}, whose cluster", cluster.nodes[stale].id);
+    let way_back = format!("`tercet member replace --servers LIST --node {id}`");
+    assert!(said.lines().any(|line| line.contains(&by) && line.contains(&way_back)), "{said}");
+    assert!(!said.contains("a new cluster begins"), "{said}");
+    let status = run(&["status", "--servers", &cluster.servers()]).expect_code(0);
+    assert_eq!(status.text().matches("follower, refused").count(), 1, "{}", status.text());
+    assert!(status.stderr.contains(&format!("node {id} takes no part")), "{}", status.stderr);
+    assert!(status.stderr.contains(&way_back), "{}", status.stderr);
     cluster.nodes[leader].start();
     publish(&cluster, "after\n");
     member(&["replace", "--node", &id], &cluster.servers()).expect_code(0);
@@ -307,8 +317,9 @@ fn what_cannot_be_done_is_said_in_one_line_and_changes_nothing() {
     refused(&["replace", "--node", "0"], 2, "--node");
     refused(&["replace", "--node", "1", "--incarnation", "xyz"], 2, "32 hexadecimal digits");
     member(&["list", "--timeout", "300ms"], &dead_address()).expect_code(3).expect_line("no node reachable");
+    let works = "known disk is connected and works";
     let waited = member(&["replace", "--node", &wiped_id, "--timeout", "300ms"], &servers).expect_code(3);
-    assert!(waited.stderr.contains("tercet format"), "{}", waited.stderr);
+    assert!(waited.stderr.contains(works), "{}", waited.stderr);
     // Any node of the list will do.
     member(&["list"], &cluster.server(other)).expect_code(0);
     // Without the others that would remain, nothing could be committed any more.
@@ -325,9 +336,17 @@ fn what_cannot_be_done_is_said_in_one_line_and_changes_nothing() {
         "too few of the other voters",
     );
     cluster.nodes[other].signal(Signal::CONT);
-    // A disk that is there and works is not given up for a number.
-    let named = ["replace", "--node", &wiped_id, "--incarnation", strange, "--timeout", "5s"];
-    refused(&named, 3, "no new disk");
+    // A disk that is there and works is not given up for a number; nor is one that only pauses.
+    refused(&["replace", "--node", &wiped_id, "--incarnation", strange, "--timeout", "5s"], 3, works);
+    cluster.nodes[wiped].signal(Signal::STOP);
+    eventually("the leader misses a node", || {
+        (row(&list(&cluster), cluster.nodes[wiped].id)["connected"] == false).then_some(())
+    });
+    let named = ["replace", "--node", &wiped_id, "--incarnation", strange, "--timeout", "500ms"];
+    let unseen = member(&named, &servers).expect_code(3);
+    let line = format!("disk {strange} of node {wiped_id} has not shown up; start node {wiped_id}");
+    assert!(unseen.stderr.contains(&line), "{}", unseen.stderr);
+    cluster.nodes[wiped].signal(Signal::CONT);
     let after = list(&cluster);
     assert_eq!(after["configuration_index"], before["configuration_index"], "{after}");
     publish(&cluster, "second\n");
@@ -407,9 +426,19 @@ fn a_node_is_replaced_also_where_retention_has_trimmed_the_log_and_nobody_publis
     let id = cluster.nodes[wiped].id.to_string();
     cluster.nodes[wiped].kill();
     let incarnation = wipe(&cluster.nodes[wiped]);
-    // The change is committed before the node is there.
+    // The change is committed while the node, which has knocked, is not there.
     let named = ["replace", "--node", &id, "--incarnation", &incarnation, "--timeout", "500ms"];
-    member(&named, &cluster.servers()).expect_code(3);
+    eventually("a learner that is away", || {
+        cluster.nodes[wiped].launch();
+        eventually("a knock", || {
+            let row = row(&list(&cluster), cluster.nodes[wiped].id);
+            (row["new_incarnation"] == incarnation[..]).then_some(())
+        });
+        cluster.nodes[wiped].kill();
+        // Otherwise that took so long that the knock is forgotten.
+        let told = member(&named, &cluster.servers()).expect_code(3).stderr;
+        told.contains("learner").then_some(())
+    });
     cluster.nodes[wiped].start();
     let rows = cluster.settled();
     eventually("the learner knows that what it has is flushed", || {

@@ -98,6 +98,8 @@ pub enum ConductorRequest {
         /// As which formatting of its disk.
         incarnation: Incarnation,
     },
+    /// A peer refuses this node, since another formatting of this node's disk counts there. Told at every such dial.
+    RefusedBy(NodeId),
     /// The process of a peer is gone: both streams were closed and another dial was refused. Told once for each loss.
     Gone(NodeId),
 }

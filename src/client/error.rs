@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::base::ids::{NodeId, Offset, Sequence};
+use crate::base::ids::{Incarnation, NodeId, Offset, Sequence};
 use crate::entry::EntryError;
 
 /// Why a client's call failed. `Clone`, because an error that ends a publisher is given again by every later call.
@@ -225,10 +225,26 @@ pub enum ClientError {
         node: NodeId,
     },
     /// The node that is to be replaced has not shown up with another disk.
-    #[error(
-        "no new disk of node {node} has shown up; run `tercet format` for it, start it, and try again (where it runs on the disk that the cluster knows, there is nothing to replace)"
-    )]
+    #[error("no new disk of node {node} has shown up; run `tercet format` for it, start it, and try again")]
     NoNewDisk {
+        /// The node.
+        node: NodeId,
+    },
+    /// The formatting of the node's disk that was named has not shown up.
+    #[error(
+        "disk {incarnation} of node {node} has not shown up; start node {node} with that disk first (`tercet format` has printed its number), and run the same again"
+    )]
+    DiskNotSeen {
+        /// The node.
+        node: NodeId,
+        /// The formatting that was named.
+        incarnation: Incarnation,
+    },
+    /// The disk of the node that is to be replaced is there.
+    #[error(
+        "node {node}'s known disk is connected and works, so it is not given up; where another is to take its place, stop that node first, start it with the new disk, and run the same again"
+    )]
+    DiskWorks {
         /// The node.
         node: NodeId,
     },
@@ -274,6 +290,8 @@ impl ClientError {
             | Self::NoProgress { .. }
             | Self::Unreachable { .. }
             | Self::NoNewDisk { .. }
+            | Self::DiskNotSeen { .. }
+            | Self::DiskWorks { .. }
             | Self::NotCaughtUp { .. }
             | Self::NoQuorumWithout { .. }
             | Self::ChangeInProgress

@@ -5,7 +5,7 @@ use tercet::agent::commands::{
     BatcherReply, BatcherRequest, ConductorNotice, ConductorRequest, ConnectionId, Contact, LinkState,
     PeerIdentity, SenderCommand,
 };
-use tercet::base::ids::{Incarnation, LogIndex, Term};
+use tercet::base::ids::{Epoch, Incarnation, LogIndex, ProducerId, Term};
 use tercet::entry::{Entry, Member};
 use tercet::protocol::client::{ChangeCode, ChangeKind, LeaderMembers, MemberChange};
 use tercet::raft::{AppendOutcome, Message};
@@ -69,6 +69,13 @@ fn third_accepts(bench: &mut Bench, incarnation: Incarnation, term: u64, stable:
     bench.turn();
 }
 
+/// A disk of node 3 knocks, and is refused.
+fn knocks(bench: &mut Bench, incarnation: Incarnation) {
+    let refused = ConductorRequest::Refused { peer: n(3), incarnation };
+    assert!(bench.conductor.to_batcher.push(refused).is_ok());
+    bench.turn();
+}
+
 /// A leader of three, connected to both others.
 fn leader() -> (Bench, u64) {
     let mut bench = Bench::fresh();
@@ -82,6 +89,16 @@ fn leader() -> (Bench, u64) {
     (bench, term)
 }
 
+fn open(bench: &mut Bench, term: u64) -> (ProducerId, Epoch) {
+    bench.ask(BatcherRequest::OpenProducer { connection: CLIENT, request_id: 1, name: "p".to_owned() });
+    bench.settle(term);
+    let opened = bench.replies().into_iter().find_map(|reply| match reply {
+        BatcherReply::ProducerOpened { producer_id, epoch, .. } => Some((producer_id, epoch)),
+        _ => None,
+    });
+    opened.unwrap()
+}
+
 fn member(node: u16, incarnation: Incarnation) -> Member {
     Member { node_id: n(node), incarnation }
 }
@@ -89,16 +106,7 @@ fn member(node: u16, incarnation: Incarnation) -> Member {
 #[test]
 fn pitfall_48_an_acknowledgement_counts_only_from_the_formatting_that_is_meant() {
     let (mut bench, term) = leader();
-    let (producer, epoch) = {
-        let name = "p".to_owned();
-        bench.ask(BatcherRequest::OpenProducer { connection: CLIENT, request_id: 1, name });
-        bench.settle(term);
-        let opened = bench.replies().into_iter().find_map(|reply| match reply {
-            BatcherReply::ProducerOpened { producer_id, epoch, .. } => Some((producer_id, epoch)),
-            _ => None,
-        });
-        opened.unwrap()
-    };
+    let (producer, epoch) = open(&mut bench, term);
     bench.publish(producer, epoch, 1);
     bench.flush();
     let last = bench.batcher.raft().last_id().index;
@@ -111,20 +119,18 @@ fn pitfall_48_an_acknowledgement_counts_only_from_the_formatting_that_is_meant()
 #[test]
 fn a_replaced_disk_counts_no_more_from_the_append_on_and_the_client_hears_of_the_commit() {
     let (mut bench, term) = leader();
-    // Nothing has shown up, and none is named.
+    // Not while the disk that counts is there, whoever else has shown up; and nobody is offered.
     ask(&mut bench, 1, ChangeKind::Replace, Incarnation(0));
-    assert_eq!(answers(&mut bench), [(1, ChangeCode::NoNewDisk)]);
-    let refused = ConductorRequest::Refused { peer: n(3), incarnation: NEW };
-    assert!(bench.conductor.to_batcher.push(refused).is_ok());
-    bench.turn();
-    assert_eq!(list(&mut bench).rows[2].newcomer, NEW);
-    // Not while the disk that counts is there.
+    knocks(&mut bench, NEW);
     for incarnation in [Incarnation(0), NEW, Incarnation(0x9b)] {
         ask(&mut bench, 2, ChangeKind::Replace, incarnation);
-        assert_eq!(answers(&mut bench), [(2, ChangeCode::NoNewDisk)]);
     }
+    let works = ChangeCode::DiskWorks;
+    assert_eq!(answers(&mut bench), [(1, works), (2, works), (2, works), (2, works)]);
+    assert_eq!(list(&mut bench).rows[2].newcomer, Incarnation(0));
     assert!(told(&mut bench).is_none() && !hung_up(&mut bench, 1));
     gone(&mut bench, 1);
+    assert_eq!(list(&mut bench).rows[2].newcomer, NEW);
     ask(&mut bench, 2, ChangeKind::Replace, Incarnation(0));
     // In force at once: known to the conductor, the old stream is closed, and nobody's word on it counts.
     let named = [member(1, Incarnation(0x1ca4)), member(2, pinned(2)), member(3, NEW)];
@@ -147,12 +153,16 @@ fn a_replaced_disk_counts_no_more_from_the_append_on_and_the_client_hears_of_the
     ask(&mut bench, 5, ChangeKind::Replace, NEW);
     assert_eq!(answers(&mut bench), [(5, ChangeCode::Done)], "it is so");
     // Yet another disk: what the one before had told of its log is forgotten.
+    gone(&mut bench, 1);
+    knocks(&mut bench, Incarnation(0x9a));
     ask(&mut bench, 6, ChangeKind::Replace, Incarnation(0x9a));
     bench.settle(term);
     ask(&mut bench, 7, ChangeKind::Promote, Incarnation(0));
     assert_eq!(answers(&mut bench), [(6, ChangeCode::Done), (7, ChangeCode::NotCaughtUp)]);
     let row = list(&mut bench).rows[2];
-    assert_eq!((row.is_voter, row.incarnation, row.newcomer), (false, Incarnation(0x9a), NEW));
+    assert_eq!((row.is_voter, row.incarnation, row.newcomer), (false, Incarnation(0x9a), Incarnation(0)));
+    knocks(&mut bench, NEW);
+    assert_eq!(list(&mut bench).rows[2].newcomer, NEW);
     let last = bench.batcher.raft().last_id().index.0;
     third_accepts(&mut bench, NEW, term, last);
     ask(&mut bench, 8, ChangeKind::Promote, Incarnation(0));
@@ -164,10 +174,81 @@ fn a_replaced_disk_counts_no_more_from_the_append_on_and_the_client_hears_of_the
     assert!(list(&mut bench).rows[2].is_voter);
 }
 
+/// The disk that counts may only pause: it is not given up for a number that nobody has, or had long ago.
+#[test]
+fn only_a_disk_that_has_shown_up_lately_takes_the_place_of_one_that_is_away() {
+    let (mut bench, term) = leader();
+    gone(&mut bench, 1);
+    let asked = |bench: &mut Bench, incarnation| {
+        ask(bench, 1, ChangeKind::Replace, incarnation);
+        answers(bench)
+    };
+    assert_eq!(asked(&mut bench, NEW), [(1, ChangeCode::NoNewDisk)]);
+    assert_eq!(asked(&mut bench, Incarnation(0)), [(1, ChangeCode::NoNewDisk)]);
+    knocks(&mut bench, NEW);
+    assert_eq!(asked(&mut bench, Incarnation(0x9b)), [(1, ChangeCode::NoNewDisk)], "another one");
+    let (producer, epoch) = open(&mut bench, term);
+    for sequence in 1..=80 {
+        bench.wait(50_000_000);
+        bench.publish(producer, epoch, sequence);
+        bench.settle(term);
+    }
+    assert_eq!(asked(&mut bench, NEW), [(1, ChangeCode::NoNewDisk)], "it has given up");
+    assert!(told(&mut bench).is_none(), "nothing has changed");
+    // One that was let in, as it knows a later configuration than this log has, is there too.
+    let ahead = PeerIdentity { incarnation: NEW, configuration_index: LogIndex(7) };
+    assert!(bench.senders[1].to_batcher.push(LinkState { connected: Some(ahead) }).is_ok());
+    bench.turn();
+    assert_eq!(list(&mut bench).rows[2].newcomer, NEW);
+    let behind = PeerIdentity { incarnation: Incarnation(0x9d), configuration_index: LogIndex(1) };
+    assert!(bench.senders[1].to_batcher.push(LinkState { connected: Some(behind) }).is_ok());
+    bench.turn();
+    assert_eq!(list(&mut bench).rows[2].newcomer, Incarnation(0), "an old disk, about to be hung up on");
+    assert!(bench.senders[1].to_batcher.push(LinkState { connected: Some(ahead) }).is_ok());
+    knocks(&mut bench, Incarnation(0x9c));
+    assert_eq!(list(&mut bench).rows[2].newcomer, Incarnation(0x9c));
+    ask(&mut bench, 2, ChangeKind::Replace, NEW);
+    bench.settle(term);
+    assert_eq!(answers(&mut bench), [(2, ChangeCode::Done)]);
+}
+
+/// A disk that was formatted anew beside a cluster that knows another waits for no new cluster to begin.
+#[test]
+fn a_node_whose_disk_is_refused_counts_by_whom_until_it_is_let_in() {
+    let mut bench = Bench::with_pins(&formatted(1), BatcherLimits::default(), &[]);
+    let counted = |bench: &Bench| {
+        let of = |name: &str| bench.counters.value(name).unwrap();
+        (of("batcher_refused_by"), of("batcher_voters_unmet"))
+    };
+    assert_eq!(counted(&bench), (0, 2));
+    let refused_by = |bench: &mut Bench, peer| {
+        assert!(bench.conductor.to_batcher.push(ConductorRequest::RefusedBy(n(peer))).is_ok());
+        bench.turn();
+    };
+    refused_by(&mut bench, 2);
+    refused_by(&mut bench, 3);
+    refused_by(&mut bench, 3);
+    assert_eq!(counted(&bench), (2, 2));
+    bench.wait(5_000_000_000);
+    assert_eq!(counted(&bench).0, 2, "it is refused though they are away");
+    // One takes its dial; then somebody leads it.
+    bench.connect(2);
+    assert_eq!(counted(&bench).0, 1);
+    bench.hear_entries(2, 1, first_entry().id(), &[noop_after(&first_entry(), 1)], 1);
+    assert_eq!(counted(&bench).0, 0);
+    let mut met = Bench::fresh();
+    assert_eq!(counted(&met), (0, 0));
+    refused_by(&mut met, 3);
+    assert_eq!(counted(&met), (1, 0), "an old disk that turns up");
+    met.connect(3);
+    assert_eq!(counted(&met), (0, 0));
+}
+
 #[test]
 fn a_change_that_is_truncated_is_taken_back_and_its_client_is_sent_to_the_next_leader() {
     let (mut bench, term) = leader();
     gone(&mut bench, 1);
+    knocks(&mut bench, NEW);
     ask(&mut bench, 1, ChangeKind::Replace, NEW);
     bench.flush();
     let last = bench.batcher.raft().last_id();

@@ -74,6 +74,23 @@ pub fn membership_of(
     })
 }
 
+/// What helps a node whose disk is another than the one that counts, by the members that whoever says it knows.
+pub fn way_back(members: &[Member], node: NodeId) -> String {
+    if members.len() <= 2 {
+        // One of two is no quorum, so nothing can be changed through the log.
+        return "a cluster of two cannot replace a disk: put the old directory back".to_owned();
+    }
+    let before_it_begins = members.iter().any(|member| member.incarnation == Incarnation(0));
+    let otherwise = if before_it_begins {
+        "; or, where this cluster never had a leader, format all its nodes anew"
+    } else {
+        ""
+    };
+    format!(
+        "where its disk was lost, let this one in by `tercet member replace --servers LIST --node {node}`{otherwise}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Configurations, Named, membership_of, memberships_of, named, unmet};

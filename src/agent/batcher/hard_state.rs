@@ -108,6 +108,7 @@ impl<C: Clock> Batcher<C> {
             match request {
                 ConductorRequest::Contact(contact) => self.judge(contact),
                 ConductorRequest::Refused { peer, incarnation } => self.note_refused(peer, incarnation),
+                ConductorRequest::RefusedBy(peer) => self.note_refused_by(peer),
                 ConductorRequest::Gone(peer) => {
                     self.counters.peers_gone.increment();
                     tracing::info!("node {peer} is gone: its connections closed and it refuses another");

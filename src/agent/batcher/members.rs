@@ -6,10 +6,10 @@
 //!                                                       │ truncated: the one before is in force again
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Batcher;
-use super::configurations::{Configurations, Named, membership_of, named, unmet};
+use super::configurations::{Configurations, Named, membership_of, named, unmet, way_back};
 use super::pending::Waiter;
 use crate::agent::commands::{BatcherReply, ConductorNotice, ConnectionId, SenderCommand};
 use crate::agent::control::Fatal;
@@ -22,9 +22,10 @@ use crate::raft::{ChangeError, Membership, MembershipError};
 /// How long a formatting that was refused counts as one that waits to be let in. A node dials again twice a second.
 const NEWCOMER_LIMIT_NS: u64 = 3 * NS_PER_S;
 
-/// How long the nodes of a new cluster may take to meet before it is said who is missing, and how often it is said then.
-const SAY_UNMET_AFTER_NS: u64 = 2 * NS_PER_S;
-const SAY_UNMET_EVERY_NS: u64 = 30 * NS_PER_S;
+/// How long a node may wait for others (those of a new cluster to meet, those that refuse its disk to let it in) before it
+/// is said, and how often it is said then.
+const SAY_WAITING_AFTER_NS: u64 = 2 * NS_PER_S;
+const SAY_WAITING_EVERY_NS: u64 = 30 * NS_PER_S;
 
 /// What is to be told, and who has knocked.
 #[derive(Debug, Default)]
@@ -33,8 +34,10 @@ pub(super) struct MembershipWork {
     is_untold: bool,
     /// Formattings of members' disks that were refused last, and when. At most one a member.
     refused: BTreeMap<NodeId, (Incarnation, u64)>,
-    /// When it is to be said next whom this node waits for, to begin with.
-    say_unmet_ns: Option<u64>,
+    /// Peers that refused this node's disk when they were dialled last, since their cluster knows another.
+    refused_by: BTreeSet<NodeId>,
+    /// When it is to be said next what this node waits for before it takes part.
+    say_waiting_ns: Option<u64>,
 }
 
 impl<C: Clock> Batcher<C> {
@@ -156,28 +159,58 @@ impl<C: Clock> Batcher<C> {
         }
     }
 
-    /// Says whom a cluster that has not begun waits for.
-    pub(super) fn say_unmet(&mut self) {
-        if self.raft.knows_the_voters() {
-            if self.membership.say_unmet_ns.take().is_some() {
+    /// Says what keeps this node out of a cluster: its disk, or that the cluster has not begun.
+    pub(super) fn say_why_it_waits(&mut self) {
+        self.forget_refusals();
+        if self.membership.refused_by.is_empty() && self.raft.knows_the_voters() {
+            if self.membership.say_waiting_ns.take().is_some() {
                 self.counters.voters_unmet.set(0);
+                self.counters.refused_by.set(0);
             }
             return;
         }
         let met: Vec<NodeId> = self.hard_state.durable_pins().collect();
         let missing: Vec<NodeId> = unmet(self.configurations.newest(), self.settings.node_id, &met).collect();
         self.counters.voters_unmet.set(missing.len() as u64);
-        let due_ns = *self.membership.say_unmet_ns.get_or_insert(self.now_ns + SAY_UNMET_AFTER_NS);
+        self.counters.refused_by.set(self.membership.refused_by.len() as u64);
+        let due_ns = *self.membership.say_waiting_ns.get_or_insert(self.now_ns + SAY_WAITING_AFTER_NS);
         if self.now_ns < due_ns {
             return;
         }
-        self.membership.say_unmet_ns = Some(self.now_ns + SAY_UNMET_EVERY_NS);
-        let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            "this node knows of no leader and nothing of the log; a new cluster begins once all its nodes have met, and \
-             this one has not met node {} yet",
-            missing.join(", ")
-        );
+        self.membership.say_waiting_ns = Some(self.now_ns + SAY_WAITING_EVERY_NS);
+        let list = |nodes: &mut dyn Iterator<Item = &NodeId>| {
+            nodes.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        if self.membership.refused_by.is_empty() {
+            tracing::warn!(
+                "this node knows of no leader and nothing of the log; a new cluster begins once all its nodes have met, \
+                 and this one has not met node {} yet",
+                list(&mut missing.iter())
+            );
+        } else {
+            let members: Vec<Member> = self.configurations.newest().members().copied().collect();
+            tracing::warn!(
+                "this node takes no part: it was refused by node {}, whose cluster knows another disk of it; {}",
+                list(&mut self.membership.refused_by.iter()),
+                way_back(&members, self.settings.node_id)
+            );
+        }
+    }
+
+    /// Refusals hold until the one that refused takes this node's dial, or somebody leads this node.
+    fn forget_refusals(&mut self) {
+        let Self { membership, peers, raft, .. } = self;
+        if membership.refused_by.is_empty() {
+            return;
+        }
+        let stands = |node: NodeId| peers.iter().any(|port| port.id() == node && port.link.is_some());
+        let is_led = raft.leader().is_some();
+        membership.refused_by.retain(|node| !is_led && !stands(*node));
+    }
+
+    /// A peer's cluster knows another disk of this node.
+    pub(super) fn note_refused_by(&mut self, peer: NodeId) {
+        self.membership.refused_by.insert(peer);
     }
 
     /// Another formatting of a member's disk was refused.
@@ -187,11 +220,25 @@ impl<C: Clock> Batcher<C> {
         }
     }
 
-    /// The formatting of a node's disk that was refused lately and does not count.
+    /// The formatting of a node's disk that does not count and was refused lately; else, that is connected without counting
+    /// (it has seen a later configuration, which a truncation has taken back here).
     fn newcomer(&self, node: NodeId) -> Option<Incarnation> {
-        let (incarnation, seen_ns) = *self.membership.refused.get(&node)?;
-        let is_recent = self.now_ns.saturating_sub(seen_ns) <= NEWCOMER_LIMIT_NS;
-        (is_recent && self.let_in(node) != Some(incarnation)).then_some(incarnation)
+        let is_recent = |seen_ns: u64| self.now_ns.saturating_sub(seen_ns) <= NEWCOMER_LIMIT_NS;
+        let counts = self.let_in(node);
+        let refused = self.membership.refused.get(&node).filter(|(_, seen_ns)| is_recent(*seen_ns));
+        let refused = refused.map(|(incarnation, _)| *incarnation).filter(|refused| counts != Some(*refused));
+        refused.or_else(|| self.linked_ahead(node).filter(|linked| counts != Some(*linked)))
+    }
+
+    /// The formatting of another node's disk to which the stream stands as it has seen a later configuration.
+    fn linked_ahead(&self, node: NodeId) -> Option<Incarnation> {
+        let link = self.peers.iter().find(|port| port.id() == node)?.link?;
+        (link.configuration_index > self.configurations.index()).then_some(link.incarnation)
+    }
+
+    /// Whether this formatting of a node's disk is there, and not a typing error.
+    fn has_shown_up(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        [self.newcomer(node), self.linked_ahead(node)].contains(&Some(incarnation))
     }
 
     /// Carries a change out for a client, or says why not.
@@ -229,9 +276,8 @@ impl<C: Clock> Batcher<C> {
             ChangeError::NoQuorum => ChangeCode::NoQuorum,
         };
         self.raft.may_change(&membership).map_err(refusal)?;
-        // A disk that is there and works is not given up for one that may be a typing error, or the old one.
-        if change.kind == ChangeKind::Replace && self.is_connected(change.node) {
-            return Err(ChangeCode::NoNewDisk);
+        if change.kind == ChangeKind::Replace {
+            self.may_replace(&next, change.node)?;
         }
         // Events that are gathering stand before it.
         self.seal_now();
@@ -243,6 +289,16 @@ impl<C: Clock> Batcher<C> {
         self.note_appended(&entry);
         self.append(entry);
         Ok(id.index)
+    }
+
+    /// A disk that is there and works is not given up, and one that only pauses is not given up for a typing error: the
+    /// one that takes its place has to have shown up.
+    fn may_replace(&self, next: &Configuration, node: NodeId) -> Result<(), ChangeCode> {
+        if self.is_connected(node) {
+            return Err(ChangeCode::DiskWorks);
+        }
+        let has_shown_up = |member: &Member| self.has_shown_up(node, member.incarnation);
+        if next.member(node).is_some_and(has_shown_up) { Ok(()) } else { Err(ChangeCode::NoNewDisk) }
     }
 
     /// The configuration after a change; `None` where it is so already.
@@ -262,7 +318,9 @@ impl<C: Clock> Batcher<C> {
                 if node == self.settings.node_id {
                     return Err(ChangeCode::LeaderItself);
                 }
-                let incarnation = named.or_else(|| self.newcomer(node)).ok_or(ChangeCode::NoNewDisk)?;
+                let none =
+                    if self.is_connected(node) { ChangeCode::DiskWorks } else { ChangeCode::NoNewDisk };
+                let incarnation = named.or_else(|| self.newcomer(node)).ok_or(none)?;
                 now.with_member(Member { node_id: node, incarnation }, false)
             }
         };
@@ -292,14 +350,17 @@ impl<C: Clock> Batcher<C> {
         let row = |member: &Member| {
             let node_id = member.node_id;
             let stable = self.raft.progress(node_id).map_or(LogIndex::ZERO, |progress| progress.stable());
+            let is_connected = node_id == own || self.is_connected(node_id);
+            // Beside a disk that works there is nothing to let in.
+            let newcomer = self.newcomer(node_id).filter(|_| !is_connected);
             MemberRow {
                 node_id,
                 is_voter: configuration.is_voter(node_id),
                 incarnation: self.let_in(node_id).unwrap_or(Incarnation(0)),
-                is_connected: node_id == own || self.is_connected(node_id),
+                is_connected,
                 is_caught_up: node_id == own || self.raft.has_caught_up(node_id),
                 stable_index: if node_id == own { self.raft.stable_index() } else { stable },
-                newcomer: self.newcomer(node_id).unwrap_or(Incarnation(0)),
+                newcomer: newcomer.unwrap_or(Incarnation(0)),
                 address: "",
             }
         };

@@ -29,6 +29,7 @@ mod transfer;
 use std::collections::VecDeque;
 
 pub use commit::Applied;
+pub(super) use configurations::way_back;
 pub use configurations::{Configurations, memberships_of};
 pub use hard_state::Pins;
 pub use retention::RetentionSettings;
@@ -147,6 +148,8 @@ struct BatcherCounters {
     in_doubt: Counter,
     // Voters that the log does not name and this node has not met: a cluster begins when there are none.
     voters_unmet: Counter,
+    // Peers whose cluster knows another disk of this node and that refuse this one; 0 while there is a leader to follow.
+    refused_by: Counter,
 }
 
 impl BatcherCounters {
@@ -172,6 +175,7 @@ impl BatcherCounters {
             checkpoints_reached: counters.register("batcher_checkpoints_reached"),
             in_doubt: counters.register("batcher_in_doubt"),
             voters_unmet: counters.register("batcher_voters_unmet"),
+            refused_by: counters.register("batcher_refused_by"),
         }
     }
 }
@@ -237,7 +241,7 @@ impl<C: Clock> Agent for Batcher<C> {
         self.settle(Vec::new());
         work += self.drain_notices();
         self.tell_members();
-        self.say_unmet();
+        self.say_why_it_waits();
         self.watch_disk();
         work += self.drain_peers();
         work += self.fire_timers();

@@ -1,7 +1,7 @@
 //! What a hello must say to be let in.
 
 use super::ConductorSettings;
-use crate::agent::batcher::Pins;
+use crate::agent::batcher::{Pins, way_back};
 use crate::agent::commands::PeerIdentity;
 use crate::base::ids::{ClusterId, Incarnation, NodeId};
 use crate::protocol::frame::{Agreed, ProtocolOffer, RefuseCode, negotiate};
@@ -67,7 +67,7 @@ fn explain(settings: &ConductorSettings, hello: &PeerHello, code: RefuseCode) ->
         RefuseCode::UnknownMember => format!("node {from} is no member of this cluster"),
         RefuseCode::IncarnationMismatch => format!(
             "node {from}'s data directory is not the one that the cluster knows; {}",
-            way_back(settings, from)
+            way_back(&settings.members, from)
         ),
         RefuseCode::DurabilityMismatch => format!(
             "the cluster's durability is '{}'; set log.durability of node {from} to it",
@@ -79,23 +79,6 @@ fn explain(settings: &ConductorSettings, hello: &PeerHello, code: RefuseCode) ->
         RefuseCode::ProtocolRange => "no protocol version in common; upgrade the older node".to_owned(),
         _ => "not now".to_owned(),
     }
-}
-
-/// What helps a node whose disk is another than the one that counts.
-fn way_back(settings: &ConductorSettings, node: NodeId) -> String {
-    if settings.members.len() <= 2 {
-        // One of two is no quorum, so nothing can be changed through the log.
-        return "a cluster of two cannot replace a disk: put the old directory back".to_owned();
-    }
-    let before_it_begins = settings.members.iter().any(|member| member.incarnation == Incarnation(0));
-    let otherwise = if before_it_begins {
-        "; or, where this cluster never had a leader, format all its nodes anew"
-    } else {
-        ""
-    };
-    format!(
-        "where its disk was lost, let this one in by `tercet member replace --servers LIST --node {node}`{otherwise}"
-    )
 }
 
 /// Only the named or pinned formatting of a peer's disk counts (PITFALLS 48).
@@ -111,7 +94,7 @@ pub(super) fn check_incarnation(
         KnownPeer::Pinned(known) if known != incarnation => {
             let text = format!(
                 "node {peer}'s data directory was formatted anew (incarnation {incarnation}, known {known}); {}",
-                way_back(settings, peer)
+                way_back(&settings.members, peer)
             );
             Err((RefuseCode::IncarnationMismatch, text))
         }

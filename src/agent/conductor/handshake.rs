@@ -278,7 +278,11 @@ impl<N: Net> Conductor<N> {
                 let text = format!("node {node_id} answers at node {peer}'s address; check the `nodes` list");
                 Err(self.dial_refused(peer, &text))
             }
-            PeerHelloReply::Refuse { text, .. } => {
+            PeerHelloReply::Refuse { code, text } => {
+                if *code == RefuseCode::IncarnationMismatch {
+                    // A hint that comes again with the next dial.
+                    let _ = self.rings.to_batcher.push(ConductorRequest::RefusedBy(peer));
+                }
                 Err(self.dial_refused(peer, &format!("node {peer} refuses this node: {text}")))
             }
         }

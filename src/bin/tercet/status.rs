@@ -39,10 +39,29 @@ pub fn run(options: &StatusOptions) -> Outcome {
              publishing, keep all data directories, check each with `tercet log verify`, and report it"
         ));
     }
+    let answers = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
+    for refused in answers.filter(|status| is_refused(status)) {
+        output::note(refusal(refused.node_id, refused.peers.len()));
+    }
     if answered == 0 {
         return Err(Failure::new(UNAVAILABLE, format!("none of {} nodes answered", rows.len())));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What helps a node that the others refuse, of which it knows so many.
+fn refusal(node: NodeId, others: usize) -> String {
+    let way_back = if others < 2 {
+        "a cluster of two cannot replace a disk: put the old directory back".to_owned()
+    } else {
+        format!(
+            "where that was lost, let this one in by `tercet member replace --servers LIST --node {node}` (the log of \
+             node {node} says more)"
+        )
+    };
+    format!(
+        "warning: node {node} takes no part: it is refused by nodes whose cluster knows another disk of it; {way_back}"
+    )
 }
 
 /// Pairs of nodes that have committed the same index and not the same log.
@@ -122,8 +141,16 @@ fn is_in_doubt(status: &NodeStatus) -> bool {
     counter(status, "batcher_in_doubt") > 0
 }
 
+/// Whether other nodes refuse this one, since their cluster knows another disk of it.
+fn is_refused(status: &NodeStatus) -> bool {
+    counter(status, "batcher_refused_by") > 0
+}
+
 fn role(status: &NodeStatus) -> String {
     let role = status.role.as_str();
+    if is_refused(status) {
+        return format!("{role}, refused");
+    }
     if counter(status, "batcher_voters_unmet") > 0 {
         // A new cluster begins when all its nodes have met.
         return format!("{role}, has not met all");
@@ -187,8 +214,14 @@ fn to_cells(server: SocketAddr, status: &NodeStatus) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::unequal;
+    use super::{refusal, unequal};
     use tercet::base::ids::{LogIndex, NodeId};
+
+    #[test]
+    fn who_is_refused_is_told_what_its_cluster_can_do() {
+        assert!(refusal(NodeId(3), 2).contains("`tercet member replace --servers LIST --node 3`"));
+        assert!(refusal(NodeId(3), 1).contains("put the old directory back"));
+    }
 
     #[test]
     fn logs_differ_where_one_index_has_two_checksums() {

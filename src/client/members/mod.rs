@@ -41,7 +41,7 @@ pub struct MemberState {
     pub stable_index: LogIndex,
     /// Entries that it lacks.
     pub missing: u64,
-    /// Another formatting of its disk that was refused within the last seconds.
+    /// Another formatting of its disk that was refused within the last seconds, while the one that counts is away.
     pub newcomer: Option<Incarnation>,
     /// Its client address, where the leader's settings name it.
     pub address: Option<String>,
@@ -75,7 +75,7 @@ impl ClusterMembers {
 /// How far a change has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MemberStep {
-    /// No other formatting of the node's disk has shown up yet.
+    /// No other formatting of the node's disk has shown up yet, or not the named one.
     WaitingForDisk,
     /// The cluster goes by this formatting from now on; the node is a learner.
     LetIn(Incarnation),
@@ -123,25 +123,35 @@ impl MemberClient {
     }
 
     /// Gives the place of `node`, whose disk is lost, to another formatting of it, and makes that a voter once it has
-    /// caught up. Which formatting: the named one; else, where an earlier call was interrupted, the learner that the leader
-    /// hears; else the one that the leader has refused lately; else the learner that the node is already. A disk that the
-    /// leader has heard within an election timeout is not given up. Calls `told` at every step.
+    /// caught up. Which formatting: the named one, once it has shown up; else, where an earlier call was interrupted, the
+    /// learner that the leader hears; else the one that the leader has refused lately; else the learner that the node is
+    /// already. A disk that the leader has heard within an election timeout is not given up. Calls `told` at every step.
     ///
     /// # Errors
-    /// [`ClientError::UnknownMember`], [`ClientError::LeaderItself`]; after the patience without progress
-    /// [`ClientError::NoNewDisk`], [`ClientError::NoQuorumWithout`], [`ClientError::NotCaughtUp`]; those of
-    /// [`MemberClient::list`]. What was done stays; the same call goes on from there.
+    /// [`ClientError::UnknownMember`], [`ClientError::LeaderItself`]; [`ClientError::DiskWorks`], at once where a formatting
+    /// is named; after the patience without progress [`ClientError::NoNewDisk`], [`ClientError::DiskNotSeen`],
+    /// [`ClientError::NoQuorumWithout`], [`ClientError::NotCaughtUp`]; those of [`MemberClient::list`]. What was done
+    /// stays; the same call goes on from there.
     pub fn replace(
         &mut self,
         node: NodeId,
         incarnation: Option<Incarnation>,
         mut told: impl FnMut(MemberStep),
     ) -> Result<ClusterMembers, ClientError> {
-        let incarnation = match incarnation {
-            Some(named) => named,
-            None => self.new_formatting(node, &mut told)?,
+        let begun = Instant::now();
+        let incarnation = loop {
+            let incarnation = match incarnation {
+                Some(named) => named,
+                None => self.new_formatting(node, begun, &mut told)?,
+            };
+            match self.change(MemberChange { kind: ChangeKind::Replace, node, incarnation }) {
+                // It is only just starting, or knocked at another leader.
+                Err(ClientError::DiskNotSeen { .. }) if begun.elapsed() < self.patience => {}
+                changed => break changed.map(|()| incarnation)?,
+            }
+            told(MemberStep::WaitingForDisk);
+            std::thread::sleep(LOOK_AGAIN);
         };
-        self.change(MemberChange { kind: ChangeKind::Replace, node, incarnation })?;
         told(MemberStep::LetIn(incarnation));
         self.promote(node, told)
     }
@@ -193,9 +203,9 @@ impl MemberClient {
     fn new_formatting(
         &mut self,
         node: NodeId,
+        begun: Instant,
         told: &mut impl FnMut(MemberStep),
     ) -> Result<Incarnation, ClientError> {
-        let begun = Instant::now();
         loop {
             let members = self.list()?;
             let member = members.member(node).ok_or(ClientError::UnknownMember { node })?;
@@ -209,7 +219,8 @@ impl MemberClient {
                 return Err(ClientError::LeaderItself { node });
             }
             if begun.elapsed() >= self.patience {
-                return Err(ClientError::NoNewDisk { node });
+                let works = ClientError::DiskWorks { node };
+                return Err(if member.is_connected { works } else { ClientError::NoNewDisk { node } });
             }
             told(MemberStep::WaitingForDisk);
             std::thread::sleep(LOOK_AGAIN);

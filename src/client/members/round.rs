@@ -113,7 +113,7 @@ impl<'a> Round<'a> {
     }
 
     fn decided(&mut self, links: &mut Links, link: LinkRef, outcome: &ChangeOutcome<'_>) {
-        let Question::Change(MemberChange { node, .. }) = self.question else { return };
+        let Question::Change(MemberChange { node, incarnation, .. }) = self.question else { return };
         let wait_for = match *outcome {
             ChangeOutcome::Done => return self.outcome = Some(Ok(Reply::Changed)),
             ChangeOutcome::NotLeader { term, leader_id, address } => {
@@ -121,7 +121,11 @@ impl<'a> Round<'a> {
             }
             ChangeOutcome::UnknownMember => ClientError::UnknownMember { node },
             ChangeOutcome::LeaderItself => ClientError::LeaderItself { node },
-            ChangeOutcome::NoNewDisk => ClientError::NoNewDisk { node },
+            ChangeOutcome::NoNewDisk => match known(incarnation) {
+                Some(incarnation) => ClientError::DiskNotSeen { node, incarnation },
+                None => ClientError::NoNewDisk { node },
+            },
+            ChangeOutcome::DiskWorks => ClientError::DiskWorks { node },
             ChangeOutcome::NotCaughtUp => ClientError::NotCaughtUp { node },
             ChangeOutcome::NoQuorum => ClientError::NoQuorumWithout { node },
             ChangeOutcome::InProgress => ClientError::ChangeInProgress,

@@ -35,7 +35,11 @@ fn the_disk_that_tries_to_get_in_is_let_in_and_then_promoted() {
     let catching_up = MemberStep::CatchingUp { missing: 0, is_connected: true };
     assert_eq!(steps, [MemberStep::LetIn(NEW), catching_up, MemberStep::Promoted]);
     // Again: nothing has shown up, and nothing is changed.
-    let error = client(&cluster, SHORT).replace(NODE, None, |_| ()).unwrap_err();
+    let again = || client(&cluster, SHORT).replace(NODE, None, |_| ()).unwrap_err();
+    let error = again();
+    assert_eq!((error.exit_code(), error), (3, ClientError::DiskWorks { node: NODE }));
+    cluster.state().rows[2].is_connected = false;
+    let error = again();
     assert_eq!((error.exit_code(), error), (3, ClientError::NoNewDisk { node: NODE }));
     assert_eq!(cluster.state().changes.len(), 2);
 }
@@ -73,7 +77,7 @@ fn what_passes_is_waited_for_and_what_does_not_is_an_error() {
     for (outcome, expected, code) in [
         (ChangeOutcome::UnknownMember, ClientError::UnknownMember { node: NODE }, 1),
         (ChangeOutcome::LeaderItself, ClientError::LeaderItself { node: NODE }, 1),
-        (ChangeOutcome::NoNewDisk, ClientError::NoNewDisk { node: NODE }, 3),
+        (ChangeOutcome::DiskWorks, ClientError::DiskWorks { node: NODE }, 3),
     ] {
         cluster.state().change_script = vec![outcome];
         let error = client(&cluster, PATIENCE).replace(NODE, Some(NEW), |_| ()).unwrap_err();
@@ -86,6 +90,24 @@ fn what_passes_is_waited_for_and_what_does_not_is_an_error() {
     assert_eq!(error, ClientError::UnknownMember { node: NodeId(9) });
     let error = client(&cluster, PATIENCE).replace(NodeId(1), None, |_| ()).unwrap_err();
     assert_eq!(error, ClientError::LeaderItself { node: NodeId(1) });
+}
+
+#[test]
+fn a_disk_that_is_named_is_waited_for_until_it_shows_up() {
+    let cluster = Cluster::start(3);
+    cluster.state().change_script = vec![ChangeOutcome::NoNewDisk; 2];
+    let mut steps = Vec::new();
+    client(&cluster, PATIENCE).replace(NODE, Some(NEW), |step| steps.push(step)).unwrap();
+    assert_eq!(steps[..3], [MemberStep::WaitingForDisk, MemberStep::WaitingForDisk, MemberStep::LetIn(NEW)]);
+    assert_eq!(cluster.state().changes[..3], [(1, replace(NEW)); 3]);
+    cluster.state().change_script = vec![ChangeOutcome::NoNewDisk; 1000];
+    let error = client(&cluster, SHORT).replace(NODE, Some(NEW), |_| ()).unwrap_err();
+    let expected = ClientError::DiskNotSeen { node: NODE, incarnation: NEW };
+    assert_eq!((error.exit_code(), &error), (3, &expected));
+    // The one that knocked has stopped before it was let in: there may be another by now.
+    cluster.state().rows[2].is_connected = false;
+    (cluster.state().rows[2].newcomer, cluster.state().change_script) = (NEW, vec![ChangeOutcome::NoNewDisk]);
+    client(&cluster, PATIENCE).replace(NODE, None, |_| ()).unwrap();
 }
 
 #[test]

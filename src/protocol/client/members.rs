@@ -38,6 +38,8 @@ wire_enum! {
         NotCaughtUp = 8,
         /// [`ChangeOutcome::NoQuorum`].
         NoQuorum = 9,
+        /// [`ChangeOutcome::DiskWorks`].
+        DiskWorks = 10,
     }
 }
 
@@ -48,7 +50,8 @@ pub struct MemberChange {
     pub kind: ChangeKind,
     /// To whom.
     pub node: NodeId,
-    /// To replace: as which formatting of its disk; zero: the one that the leader has refused lately.
+    /// To replace: as which formatting of its disk, which must have shown up; zero: the one that the leader has refused
+    /// lately.
     pub incarnation: Incarnation,
 }
 
@@ -72,7 +75,7 @@ pub enum ChangeOutcome<'a> {
     InProgress,
     /// No such member.
     UnknownMember,
-    /// No other formatting of that node's disk has shown up lately, and none was named.
+    /// The formatting of that node's disk that was named has not shown up lately; where none was, no other has.
     NoNewDisk,
     /// That node leads: its disk is not lost. Hand leadership over first.
     LeaderItself,
@@ -80,6 +83,8 @@ pub enum ChangeOutcome<'a> {
     NotCaughtUp,
     /// The voters that would remain and are reachable are no quorum: nothing could be committed any more.
     NoQuorum,
+    /// The formatting of that node's disk that counts is connected and works: it is not given up.
+    DiskWorks,
 }
 
 impl<'a> ChangeOutcome<'a> {
@@ -96,6 +101,7 @@ impl<'a> ChangeOutcome<'a> {
             Self::LeaderItself => ChangeCode::LeaderItself,
             Self::NotCaughtUp => ChangeCode::NotCaughtUp,
             Self::NoQuorum => ChangeCode::NoQuorum,
+            Self::DiskWorks => ChangeCode::DiskWorks,
         }
     }
 
@@ -112,6 +118,7 @@ impl<'a> ChangeOutcome<'a> {
             ChangeCode::LeaderItself => Self::LeaderItself,
             ChangeCode::NotCaughtUp => Self::NotCaughtUp,
             ChangeCode::NoQuorum => Self::NoQuorum,
+            ChangeCode::DiskWorks => Self::DiskWorks,
         }
     }
 
@@ -163,7 +170,7 @@ pub struct MemberRow<'a> {
     pub is_caught_up: bool,
     /// Stable there up to here, as far as it has told this leader.
     pub stable_index: LogIndex,
-    /// Another formatting of its disk that was refused lately; zero: none.
+    /// Another formatting of its disk that was refused lately, while the one that counts is away; zero: none.
     pub newcomer: Incarnation,
     /// Its client address; empty where not known.
     pub address: &'a str,
