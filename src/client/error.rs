@@ -237,8 +237,8 @@ pub enum ClientError {
     DiskNotSeen {
         /// The node.
         node: NodeId,
-        /// The formatting that was named.
-        incarnation: Incarnation,
+        /// The formatting that was named. Boxed: it would make every result of the client larger.
+        incarnation: Box<Incarnation>,
     },
     /// The disk of the node that is to be replaced is there.
     #[error(

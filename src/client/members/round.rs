@@ -122,7 +122,7 @@ impl<'a> Round<'a> {
             ChangeOutcome::UnknownMember => ClientError::UnknownMember { node },
             ChangeOutcome::LeaderItself => ClientError::LeaderItself { node },
             ChangeOutcome::NoNewDisk => match known(incarnation) {
-                Some(incarnation) => ClientError::DiskNotSeen { node, incarnation },
+                Some(named) => ClientError::DiskNotSeen { node, incarnation: Box::new(named) },
                 None => ClientError::NoNewDisk { node },
             },
             ChangeOutcome::DiskWorks => ClientError::DiskWorks { node },

@@ -102,7 +102,7 @@ fn a_disk_that_is_named_is_waited_for_until_it_shows_up() {
     assert_eq!(cluster.state().changes[..3], [(1, replace(NEW)); 3]);
     cluster.state().change_script = vec![ChangeOutcome::NoNewDisk; 1000];
     let error = client(&cluster, SHORT).replace(NODE, Some(NEW), |_| ()).unwrap_err();
-    let expected = ClientError::DiskNotSeen { node: NODE, incarnation: NEW };
+    let expected = ClientError::DiskNotSeen { node: NODE, incarnation: Box::new(NEW) };
     assert_eq!((error.exit_code(), &error), (3, &expected));
     // The one that knocked has stopped before it was let in: there may be another by now.
     cluster.state().rows[2].is_connected = false;
