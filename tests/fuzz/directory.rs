@@ -384,9 +384,10 @@ pub fn checkpoint_file(is_ahead: bool) -> Vec<u8> {
     let base = first_segment.base_id();
     let mut runs = TermRuns::after(base);
     if !is_ahead {
-        let behind =
-            log.iter().filter(|entry| base.index < entry.index() && entry.index() <= checkpoint.id.index);
-        behind.for_each(|entry| drop(runs.push(entry.header().term)));
+        let held = |entry: &&Entry| base.index < entry.index() && entry.index() <= checkpoint.id.index;
+        for entry in log.iter().filter(held) {
+            runs.push(entry.header().term);
+        }
     }
     let floor = LogFloor { index: base.index.next(), offset: first_segment.base_offset };
     StoredCheckpoint { number: 4, floor, first_segment, runs, is_ahead, checkpoint }.encode()
