@@ -21,6 +21,9 @@ use crate::base::ids::{Incarnation, LogIndex, NodeId, Term};
 use crate::protocol::client::{ChangeKind, MemberChange, Purpose};
 
 const INBOX_BYTES: usize = 32 << 10;
+/// A learner that has not been there for so long gives way to another disk of its node that knocks. Longer than a node
+/// takes to dial, so that two disks of one node do not take turns.
+const DISK_AWAY_MAX: Duration = Duration::from_secs(3);
 /// The members are asked for this often while somebody catches up.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -138,22 +141,29 @@ impl MemberClient {
         incarnation: Option<Incarnation>,
         mut told: impl FnMut(MemberStep),
     ) -> Result<ClusterMembers, ClientError> {
-        let begun = Instant::now();
-        let incarnation = loop {
-            let incarnation = match incarnation {
+        let mut begun = Instant::now();
+        loop {
+            let chosen = match incarnation {
                 Some(named) => named,
                 None => self.new_formatting(node, begun, &mut told)?,
             };
-            match self.change(MemberChange { kind: ChangeKind::Replace, node, incarnation }) {
+            match self.change(MemberChange { kind: ChangeKind::Replace, node, incarnation: chosen }) {
+                Ok(()) => {
+                    told(MemberStep::LetIn(chosen));
+                    let unnamed = incarnation.is_none().then_some(chosen);
+                    if let Some(members) = self.follow(node, unnamed, &mut told)? {
+                        return Ok(members);
+                    }
+                    begun = Instant::now();
+                }
                 // It is only just starting, or knocked at another leader.
-                Err(ClientError::DiskNotSeen { .. }) if begun.elapsed() < self.patience => {}
-                changed => break changed.map(|()| incarnation)?,
+                Err(ClientError::DiskNotSeen { .. }) if begun.elapsed() < self.patience => {
+                    told(MemberStep::WaitingForDisk);
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                Err(error) => return Err(error),
             }
-            told(MemberStep::WaitingForDisk);
-            std::thread::sleep(LOOK_AGAIN);
-        };
-        told(MemberStep::LetIn(incarnation));
-        self.promote(node, told)
+        }
     }
 
     /// Makes a learner a voter once it has caught up. Calls `told` at every step.
@@ -166,14 +176,39 @@ impl MemberClient {
         node: NodeId,
         mut told: impl FnMut(MemberStep),
     ) -> Result<ClusterMembers, ClientError> {
+        loop {
+            if let Some(members) = self.follow(node, None, &mut told)? {
+                return Ok(members);
+            }
+        }
+    }
+
+    /// Waits for a learner to catch up, and makes it a voter. `None` where the learner is this formatting, has not been
+    /// there for a while, and another one knocks: its disk was changed again.
+    fn follow(
+        &mut self,
+        node: NodeId,
+        learner: Option<Incarnation>,
+        told: &mut impl FnMut(MemberStep),
+    ) -> Result<Option<ClusterMembers>, ClientError> {
         let mut since = Instant::now();
+        let mut connected = Instant::now();
         let mut furthest = None;
         loop {
             let members = self.list()?;
             let member = members.member(node).ok_or(ClientError::UnknownMember { node })?;
             if member.is_voter && members.is_committed {
                 told(MemberStep::Promoted);
-                return Ok(members);
+                return Ok(Some(members));
+            }
+            if member.is_connected {
+                connected = Instant::now();
+            }
+            let is_this_one = learner.is_some() && member.incarnation == learner && !member.is_voter;
+            let another = member.newcomer.filter(|newcomer| Some(*newcomer) != learner);
+            if is_this_one && another.is_some() && connected.elapsed() > DISK_AWAY_MAX.min(self.patience / 4)
+            {
+                return Ok(None);
             }
             let reached = Some((members.term, member.stable_index));
             if reached > furthest {

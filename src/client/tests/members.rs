@@ -56,6 +56,35 @@ fn an_interrupted_replacement_goes_on_with_the_learner_that_is_there() {
 }
 
 #[test]
+fn a_learner_whose_disk_is_gone_gives_way_to_the_one_that_knocks() {
+    const GONE: Incarnation = Incarnation(55);
+    let cluster = Cluster::start(3);
+    {
+        let row = &mut cluster.state().rows[2];
+        (row.is_voter, row.incarnation) = (false, GONE);
+        (row.is_connected, row.is_caught_up) = (false, false);
+    }
+    let told = |step: MemberStep| {
+        let row = &mut cluster.state().rows[2];
+        match step {
+            MemberStep::LetIn(GONE) => row.newcomer = NEW,
+            MemberStep::LetIn(_) => (row.is_connected, row.is_caught_up) = (true, true),
+            _ => {}
+        }
+    };
+    client(&cluster, Duration::from_secs(4)).replace(NODE, None, told).unwrap();
+    assert_eq!(cluster.state().changes, [(1, replace(GONE)), (1, replace(NEW)), (1, PROMOTE)]);
+    // Who names a disk means that one.
+    {
+        let row = &mut cluster.state().rows[2];
+        (row.is_voter, row.incarnation, row.newcomer) = (false, GONE, NEW);
+        (row.is_connected, row.is_caught_up) = (false, false);
+    }
+    let error = client(&cluster, SHORT).replace(NODE, Some(GONE), |_| cluster.state().rows[2].newcomer = NEW);
+    assert_eq!(error.unwrap_err(), ClientError::NotCaughtUp { node: NODE });
+}
+
+#[test]
 fn a_lost_answer_and_a_new_leader_cost_nothing_but_another_question() {
     let cluster = Cluster::start(3);
     (cluster.state().rows[2].newcomer, cluster.state().lose_change) = (NEW, true);
