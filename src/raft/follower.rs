@@ -87,7 +87,7 @@ impl Raft {
     }
 
     /// A whole checkpoint of the leader of `term` is at hand; it was checked, and `memberships` is what it says. `id` is the
-    /// entry behind which that leader's log begins, at most the last one that the checkpoint contains: what lies between
+    /// entry behind which this node's log is to begin, at most the last one that the checkpoint contains: what lies between
     /// the two follows as entries (decision 0007), and `memberships` may be of such an entry. Where this node's log does
     /// not reach `id`, or has another entry there, it begins anew behind it ([`LogOp::Install`], Raft paper, figure 13);
     /// else it keeps what it has (PITFALLS 36).

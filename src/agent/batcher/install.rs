@@ -1,6 +1,6 @@
-//! A peer that retention has left behind: the leader sends it its state, and the peer begins its log anew where the
-//! leader's begins, so that it comes to hold everything that is retained; what the state contains already is fetched and
-//! not applied again (decision 0007). A peer that is too slow for that gets the state alone, and begins its log behind it.
+//! A peer that retention has left behind: the leader sends it its state, and the peer begins its log anew where that begins
+//! which is to be kept, so that it comes to hold everything that is retained; what the state contains already is fetched
+//! and not applied again (decision 0007). A peer that is too slow for that gets the state alone, and begins behind it.
 
 use std::sync::Arc;
 

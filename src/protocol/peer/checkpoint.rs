@@ -17,7 +17,7 @@ pub struct CheckpointChunk {
     pub term: Term,
     /// The last entry that the checkpoint contains.
     pub id: EntryId,
-    /// What the log of whoever installs it continues from: the entry before the first one that the leader has, or `id`.
+    /// What the log of whoever installs it continues from: the entry before the first one that is to be kept, or `id`.
     pub base: LogBase,
     /// Bytes of the whole image.
     pub total_bytes: u64,
