@@ -26,8 +26,8 @@ struct Options {
     /// Threads that look.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// States after which a row is given up; then it proves nothing.
-    #[arg(long, default_value_t = 60_000_000)]
+    /// States, such as are come upon again included, after which a row is given up; then it proves nothing.
+    #[arg(long, default_value_t = 400_000_000)]
     states_max: usize,
 }
 
@@ -76,7 +76,7 @@ fn check(name: &str, bounds: Bounds, options: &Options) -> bool {
             path.clone().into_actions().iter().for_each(|step: &Step| println!("    {step:?}"));
         }
     }
-    let is_whole = states < options.states_max;
+    let is_whole = checker.state_count() < options.states_max;
     let verdict = match (holds, is_whole) {
         (true, true) => "holds",
         (true, false) => "NOT ALL OF IT: the limit of states",
