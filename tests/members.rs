@@ -27,6 +27,17 @@ fn wipe(node: &TestNode) -> String {
     incarnation.to_owned()
 }
 
+/// A node of three does not lead any more, loses its disk, and starts on an empty one.
+fn lose_disk(cluster: &mut TestCluster, place: usize) {
+    if cluster.leader() == place {
+        let to = cluster.nodes[(place + 1) % 3].id.to_string();
+        run(&["transfer", "--servers", &cluster.servers(), "--to", &to]).expect_code(0);
+    }
+    cluster.nodes[place].kill();
+    wipe(&cluster.nodes[place]);
+    cluster.nodes[place].start();
+}
+
 fn member(arguments: &[&str], servers: &str) -> Ended {
     run(&[&["member"], arguments, &["--servers", servers, "--json"]].concat())
 }
@@ -469,13 +480,7 @@ fn what_is_retained_outlives_every_disk() {
     let kept = read(&cluster, 0);
     assert!(from != "1" && kept.len() > 16 << 20, "{from}: {} bytes", kept.len());
     for place in 0..3 {
-        if cluster.leader() == place {
-            let to = cluster.nodes[(place + 1) % 3].id.to_string();
-            run(&["transfer", "--servers", &cluster.servers(), "--to", &to]).expect_code(0);
-        }
-        cluster.nodes[place].kill();
-        wipe(&cluster.nodes[place]);
-        cluster.nodes[place].start();
+        lose_disk(&mut cluster, place);
         let (id, servers) = (cluster.nodes[place].id.to_string(), cluster.servers());
         let replacing = spawn(&["member", "replace", "--node", &id, "--servers", &servers]);
         // It starts again in the middle of fetching, and knows or does not know that what it has is committed.
@@ -556,13 +561,7 @@ fn a_node_that_learns_passes_the_configurations_in_which_others_had_other_disks(
     };
     more(&cluster, &mut input);
     for place in [0, 1, 2, 0] {
-        if cluster.leader() == place {
-            let to = cluster.nodes[(place + 1) % 3].id.to_string();
-            run(&["transfer", "--servers", &cluster.servers(), "--to", &to]).expect_code(0);
-        }
-        cluster.nodes[place].kill();
-        wipe(&cluster.nodes[place]);
-        cluster.nodes[place].start();
+        lose_disk(&mut cluster, place);
         let id = cluster.nodes[place].id.to_string();
         member(&["replace", "--node", &id], &cluster.servers()).expect_code(0);
         more(&cluster, &mut input);

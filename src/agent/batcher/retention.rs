@@ -206,10 +206,6 @@ impl<C: Clock> Batcher<C> {
         if !self.retention.checkpoint_is_due || self.retention.checkpoint_is_out {
             return 0;
         }
-        // The installed one, which lets nothing of the log go, stays until the log has reached it.
-        if self.ahead.is_some() {
-            return 0;
-        }
         // What is applied and not written yet is on its way to the writer, before this: a node that is behind for long
         // gets its checkpoints, and lets segments go.
         let Some(order) = self.checkpoint() else { return 0 };
@@ -222,6 +218,7 @@ impl<C: Clock> Batcher<C> {
 
     /// The applied state; `None` where no configuration is known to be committed, or the state is ahead of the log.
     pub(super) fn checkpoint(&self) -> Option<CheckpointOrder> {
+        // The installed one, which lets nothing of the log go, stays until the log has reached it.
         if self.ahead.is_some() {
             return None;
         }
