@@ -116,6 +116,12 @@ impl LogOptions {
         Self { recycle, ..self }
     }
 
+    /// The same log, all of which is read and verified at the start: where damage is known to be, but not how much of it.
+    #[must_use]
+    pub const fn reading_all(self) -> Self {
+        Self { start_read_bytes: u64::MAX, ..self }
+    }
+
     /// How much of the end of a log is read and verified at the start, also where a checkpoint would do with less. The
     /// rest is read at leisure, by the reader.
     #[must_use]

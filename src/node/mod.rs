@@ -47,6 +47,8 @@ pub struct RunningNode {
     mending: Option<String>,
     /// What was mended last, or found damaged last: the same again means that it cannot be mended.
     last_damage: Option<String>,
+    /// Damage was found while the node took part: the next start reads the whole log.
+    reads_all: bool,
 }
 
 /// What recovery found, for the start-up lines.
@@ -84,7 +86,7 @@ impl RunningNode {
     /// As [`RunningNode::start`].
     pub fn start_as_told(settings: &Settings, accept_loss: bool) -> Result<(Self, StartReport), NodeError> {
         let settings = settings.clone();
-        let mut node = Self { settings, accept_loss, manager: None, mending: None, last_damage: None };
+        let mut node = Self { settings, accept_loss, manager: None, mending: None, last_damage: None, reads_all: false };
         let report = node.launch()?;
         Ok((node, report))
     }
@@ -95,7 +97,7 @@ impl RunningNode {
         let me = me.ok_or(NodeError::NotInNodes(settings.node_id))?;
         // Ports first: a port in use must not cost a recovery, and nothing is accepted before the runner turns.
         let listeners = Listeners { peer: bind_listener(me.peer)?, client: bind_listener(me.client)? };
-        let opened = match open::open(settings, self.accept_loss) {
+        let opened = match open::open(settings, self.accept_loss, self.reads_all) {
             Ok(opened) => opened,
             Err(error) => return self.launch_mending(error, listeners),
         };
@@ -117,7 +119,7 @@ impl RunningNode {
         let manager = ReplicationManager::start(parts(settings, opened, listeners), Control::new())?;
         report.mode = manager.mode();
         self.manager = Some(manager);
-        self.accept_loss = false;
+        (self.accept_loss, self.reads_all) = (false, false);
         if self.mending.take().is_some() {
             // Mending has helped: the same damage at another time is another matter.
             self.last_damage = None;
@@ -172,7 +174,8 @@ impl RunningNode {
                         "{what}; it was found before, and mending found nothing"
                     )));
                 }
-                found => self.last_damage = found,
+                // It may lie farther back than a start looks.
+                found => (self.last_damage, self.reads_all) = (found, true),
             }
         }
         let fatal = self.manager.take().and_then(Self::end);

@@ -7,14 +7,19 @@ use crate::config::Settings;
 use crate::entry::Configuration;
 use crate::log::{DiskErrorKind, Identity, LogError, RealDisk};
 
-/// Checks, locks and recovers the directory.
-pub(super) fn open(settings: &Settings, accept_loss: bool) -> Result<Booted<RealDisk>, NodeError> {
+/// Checks, locks and recovers the directory; `reads_all` of it where damage was found in it.
+pub(super) fn open(
+    settings: &Settings,
+    accept_loss: bool,
+    reads_all: bool,
+) -> Result<Booted<RealDisk>, NodeError> {
     #[cfg(feature = "faults")]
     crate::log::faults::roll_back(&settings.data_dir)
         .map_err(|error| NodeError::Unusable(format!("cannot roll back unsynced writes: {error}")))?;
     let identity = Identity::read(&RealDisk, &settings.data_dir).map_err(LogError::from)?;
     check_identity(settings, &identity)?;
     let options = log_options(settings)?;
+    let options = if reads_all { options.reading_all() } else { options };
     let booted =
         boot_as_told(RealDisk, &settings.data_dir, options, accept_loss).map_err(|error| match error {
             BootError::Log(LogError::Disk(error)) if error.kind() == DiskErrorKind::Locked => {

@@ -9,7 +9,7 @@ use super::invariants::{Book, View};
 use super::net::{Host, SharedWorld, SimNet, World};
 use super::node::{Death, Outcome, Shape, SimNode, client_owner};
 use super::report::Violation;
-use super::workload::{Fact, Publisher, PublisherPlan, Subscriber};
+use super::workload::{Fact, Operator, Publisher, PublisherPlan, Subscriber};
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{LogIndex, NodeId};
 use crate::base::prng::Prng;
@@ -22,6 +22,8 @@ use crate::raft::LogView;
 const STEPS_AT_ONE_TIME_MAX: u64 = 10_000;
 /// First host of the publishers.
 const PUBLISHERS: Host = 100;
+/// Host of the operator.
+const OPERATOR: Host = 109;
 /// First host of the subscribers.
 const SUBSCRIBERS: Host = 200;
 
@@ -37,6 +39,8 @@ pub struct Cluster {
     pub publishers: Vec<Publisher>,
     /// Who reads, one a node.
     pub subscribers: Vec<Subscriber>,
+    /// Who hands leadership over and replaces disks.
+    pub operator: Operator,
     /// Who breaks things.
     pub adversary: Adversary,
     /// What must hold.
@@ -75,13 +79,16 @@ impl Cluster {
             .ids()
             .map(|id| Subscriber::new(id, net(SUBSCRIBERS + id.0), prng.fork(200 + u64::from(id.0))));
         let subscribers = subscribers.collect();
-        let adversary = Adversary::new(prng.fork(2), shape.durability);
-        let book = Book::new(shape.nodes, shape.durability == Durability::Disk);
+        let adversary = Adversary::new(prng.fork(2), &shape);
+        let restless = adversary.knows(fault::TRANSFER);
+        let operator = Operator::new(shape.nodes, net(OPERATOR), prng.fork(3), restless);
+        let book = Book::new(shape.durability == Durability::Disk);
         Self {
             world,
             nodes,
             publishers,
             subscribers,
+            operator,
             adversary,
             book,
             acknowledgements: 0,
@@ -155,7 +162,8 @@ impl Cluster {
             .publishers
             .iter()
             .map(Publisher::next_due_ns)
-            .chain(self.subscribers.iter().map(Subscriber::next_due_ns));
+            .chain(self.subscribers.iter().map(Subscriber::next_due_ns))
+            .chain([self.operator.next_due_ns()]);
         nodes
             .chain(clients)
             .chain(world.next_arrival_ns())
@@ -166,7 +174,7 @@ impl Cluster {
 
     fn step(&mut self, now_ns: u64) -> Result<(), Violation> {
         if self.adversary.next_due_ns() <= now_ns {
-            self.adversary.act(now_ns, &self.world, &mut self.nodes);
+            self.adversary.act(now_ns, &self.world, &mut self.nodes, &self.shape);
         }
         for place in 0..self.nodes.len() {
             self.step_node(place, now_ns)?;
@@ -192,9 +200,39 @@ impl Cluster {
         let outcome = node.run(now_ns, &self.shape);
         self.look_at(place)?;
         self.hear_answers(place)?;
-        if outcome? == Outcome::DiskFailed && self.nodes[place].running.is_some() {
-            self.disk_failed(place, now_ns);
+        if self.nodes[place].running.is_none() {
+            return Ok(());
         }
+        match outcome? {
+            Outcome::Alive => Ok(()),
+            Outcome::DiskFailed => {
+                self.disk_failed(place, now_ns);
+                Ok(())
+            }
+            Outcome::Anew => {
+                self.nodes[place].close();
+                self.nodes[place].restart_at_ns = Some(now_ns);
+                Ok(())
+            }
+            Outcome::GaveUp(what) => {
+                self.nodes[place].close();
+                self.given_up(place, now_ns, &what)
+            }
+        }
+    }
+
+    /// A node says that it cannot mend its disk: somebody puts in another one. Only what the adversary has damaged may
+    /// come to that, and only where nobody else can have a copy, or the hard state is gone.
+    fn given_up(&mut self, place: usize, now_ns: u64, what: &str) -> Result<(), Violation> {
+        let id = self.nodes[place].id;
+        if self.adversary.atlas.is_whole(place) {
+            return Err(Violation::new("nodes start again", format!("node {id}: {what}")));
+        }
+        if self.narrate {
+            eprintln!("{:>14} node {id} gives up: {what}", show_ns(now_ns));
+        }
+        self.nodes[place].note_rare("disk_given_up", 1);
+        self.adversary.replace_disk(now_ns, &mut self.nodes, place, &self.shape);
         Ok(())
     }
 
@@ -212,7 +250,8 @@ impl Cluster {
     fn start(&mut self, place: usize, now_ns: u64) -> Result<(), Violation> {
         let node = &mut self.nodes[place];
         let operations = node.disk.operations();
-        match node.start(&self.shape) {
+        let outcome = node.start(&self.shape);
+        match outcome {
             Ok(()) => {
                 if node.life > 1 {
                     self.adversary.count(fault::RESTART);
@@ -228,24 +267,24 @@ impl Cluster {
                 self.disk_failed(place, now_ns);
                 Ok(())
             }
-            Err(error) => {
-                Err(Violation::new("nodes start again", format!("node {}: {error}", self.nodes[place].id)))
-            }
+            Err(error) => self.given_up(place, now_ns, &error.to_string()),
         }
     }
 
     /// Shows a node to the invariants.
     fn look_at(&mut self, place: usize) -> Result<(), Violation> {
         let node = &self.nodes[place];
-        let Some(running) = &node.running else { return Ok(()) };
+        let Some(serving) = node.serving() else { return Ok(()) };
         let view = View {
             node: node.id,
+            incarnation: node.incarnation,
             life: node.life,
-            raft: running.batcher.raft(),
-            producers: running.batcher.producers(),
-            applied: running.batcher.applied(),
-            state: running.batcher.state(),
-            flushed: running.writer.store().flushed_index(),
+            raft: serving.batcher.raft(),
+            configurations: serving.batcher.configurations(),
+            producers: serving.batcher.producers(),
+            applied: serving.batcher.applied(),
+            state: serving.batcher.state(),
+            flushed: serving.writer.store().flushed_index(),
         };
         self.book.observe(&view)
     }
@@ -253,10 +292,11 @@ impl Cluster {
     /// Tells what has changed with a node.
     fn tell(&mut self, place: usize) {
         let node = &self.nodes[place];
-        let state = match &node.running {
+        let state = match node.serving() {
+            None if node.is_mending() => "mends".to_owned(),
             None => "down".to_owned(),
-            Some(running) => {
-                let raft = running.batcher.raft();
+            Some(serving) => {
+                let raft = serving.batcher.raft();
                 format!(
                     "life {} {:?} of term {} under {:?}, last {:?}, flushed {}, committed {}, claims {:?}",
                     node.life,
@@ -264,7 +304,7 @@ impl Cluster {
                     raft.term(),
                     raft.leader(),
                     raft.last_id(),
-                    running.writer.store().flushed_index(),
+                    serving.writer.store().flushed_index(),
                     raft.commit_index(),
                     raft.claimed_tail(),
                 )
@@ -281,11 +321,21 @@ impl Cluster {
     /// Shows the answers that the node has just sent.
     fn hear_answers(&mut self, place: usize) -> Result<(), Violation> {
         let taps = self.world.borrow_mut().take_taps();
-        let Some(running) = &self.nodes[place].running else { return Ok(()) };
-        let flushed: LogIndex = running.writer.store().flushed_index();
+        let node = &self.nodes[place];
+        let Some(serving) = node.serving() else {
+            return match taps.first() {
+                Some(tap) if node.is_mending() => Err(Violation::new(
+                    "who mends takes no part",
+                    format!("node {} answers node {} while it mends", node.id, tap.to),
+                )),
+                _ => Ok(()),
+            };
+        };
+        let flushed: LogIndex = serving.writer.store().flushed_index();
+        let from = (node.id, node.incarnation);
         let mut voted = false;
         for tap in taps {
-            voted |= self.book.answered(NodeId(tap.from), NodeId(tap.to), &tap.frame, flushed)?;
+            voted |= self.book.answered(from, NodeId(tap.to), &tap.frame, flushed)?;
         }
         if voted {
             let now_ns = self.now_ns();
@@ -308,6 +358,7 @@ impl Cluster {
                 subscriber.turn(now_ns, &mut facts)?;
             }
         }
+        self.step_operator(now_ns)?;
         for fact in &facts {
             if let Fact::Acknowledged(ack) = fact {
                 self.acknowledgements += 1;
@@ -319,12 +370,24 @@ impl Cluster {
         Ok(())
     }
 
+    fn step_operator(&mut self, now_ns: u64) -> Result<(), Violation> {
+        let events = self.world.borrow_mut().take_ready(client_owner(OPERATOR));
+        if events.is_empty() && self.operator.next_due_ns() > now_ns {
+            return Ok(());
+        }
+        if self.adversary.has_relented() {
+            self.adversary.atlas.refresh(&self.nodes, &self.shape);
+        }
+        self.operator.turn(now_ns, &self.adversary.atlas.to_replace())
+    }
+
     /// Faults end, publishers send nothing new, subscribers settle down.
     pub fn make_peace(&mut self) {
         let now_ns = self.now_ns();
         self.adversary.relent(now_ns, &self.world, &mut self.nodes);
         self.publishers.iter_mut().for_each(Publisher::finish_up);
         self.subscribers.iter_mut().for_each(Subscriber::settle_down);
+        self.operator.settle_down();
     }
 
     /// Everything sent is acknowledged, every node has applied the same whole log, every subscriber has read it.
@@ -339,12 +402,18 @@ impl Cluster {
         if let Some(publisher) = self.publishers.iter().find(|publisher| !publisher.is_done()) {
             return Some(publisher.describe());
         }
+        if !self.adversary.atlas.is_clear() {
+            return Some(self.adversary.atlas.describe());
+        }
         let mut ends = Vec::new();
         for node in &self.nodes {
-            let Some(running) = &node.running else { return Some(format!("node {} is down", node.id)) };
-            let raft = running.batcher.raft();
-            let flushed = running.writer.store().flushed_index();
-            if running.batcher.applied().0 != raft.log().last_id().index || flushed != raft.last_id().index {
+            if node.is_mending() {
+                return Some(format!("node {} mends", node.id));
+            }
+            let Some(serving) = node.serving() else { return Some(format!("node {} is down", node.id)) };
+            let raft = serving.batcher.raft();
+            let flushed = serving.writer.store().flushed_index();
+            if serving.batcher.applied().0 != raft.log().last_id().index || flushed != raft.last_id().index {
                 return Some(format!(
                     "node {} ({:?}, term {}, leader {:?}) has {} appended, {flushed} flushed, {} committed",
                     node.id,
@@ -355,7 +424,7 @@ impl Cluster {
                     raft.commit_index()
                 ));
             }
-            ends.push((raft.last_id(), raft.leader(), running.batcher.producers().tail_next_offset()));
+            ends.push((raft.last_id(), raft.leader(), serving.batcher.producers().tail_next_offset()));
         }
         if ends.windows(2).any(|pair| pair[0] != pair[1]) || ends.iter().any(|end| end.1.is_none()) {
             return Some(format!("nodes end at {ends:?}"));

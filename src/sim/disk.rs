@@ -41,6 +41,8 @@ struct Inode {
     written: Vec<Page>,
     durable: Vec<Page>,
     dirty: BTreeSet<usize>,
+    /// What pages held on the device before they were last synced: what is there when that write was lost.
+    before: BTreeMap<usize, Page>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -249,6 +251,8 @@ impl Inode {
     fn sync(&mut self) {
         for number in std::mem::take(&mut self.dirty) {
             let page = self.written.get(number).cloned().flatten();
+            let old = self.durable.get(number).cloned().flatten();
+            self.before.insert(number, old);
             set_page(&mut self.durable, number, page);
         }
         self.durable_len = self.len;
@@ -411,6 +415,67 @@ impl SimDisk {
         inode.sync();
     }
 
+    /// The device loses or confuses what it was given: bytes change on it and in what is read, behind everybody's back.
+    /// Other unsynced writes stay unsynced.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn rot(&self, path: &Path, position: u64, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        let Some(Node::File(inode)) = state.names.get(path).copied() else {
+            panic!("no file {}", path.display())
+        };
+        let inode = &mut state.inodes[inode];
+        for (place, byte) in bytes.iter().enumerate() {
+            let at = position as usize + place;
+            for pages in [&mut inode.written, &mut inode.durable] {
+                let mut page = *page_of(pages, at / PAGE_BYTES);
+                page[at % PAGE_BYTES] = *byte;
+                set_page(pages, at / PAGE_BYTES, (page != BLANK).then(|| Arc::new(page)));
+            }
+        }
+    }
+
+    /// The page at this position as it was before it was last synced, if it ever was.
+    #[must_use]
+    pub fn page_before(&self, path: &Path, position: u64) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        let Some(Node::File(inode)) = state.names.get(path) else { return None };
+        let page = state.inodes[*inode].before.get(&(position as usize / PAGE_BYTES))?;
+        Some(page.as_deref().unwrap_or(&BLANK).to_vec())
+    }
+
+    /// Bytes of a file as a read would see them; fewer, or none, where it ends.
+    #[must_use]
+    pub fn peek(&self, path: &Path, position: u64, len: usize) -> Vec<u8> {
+        let state = self.state.lock();
+        let Some(Node::File(inode)) = state.names.get(path) else { return Vec::new() };
+        let mut bytes = vec![0; len];
+        let count = state.inodes[*inode].read(position, &mut bytes);
+        bytes.truncate(count);
+        bytes
+    }
+
+    /// Whether something of this file was written and is not synced.
+    #[must_use]
+    pub fn is_dirty(&self, path: &Path) -> bool {
+        let state = self.state.lock();
+        let Some(Node::File(inode)) = state.names.get(path) else { return false };
+        !state.inodes[*inode].dirty.is_empty()
+    }
+
+    /// Whether some read of this file would fail.
+    #[must_use]
+    pub fn has_read_errors(&self, path: &Path) -> bool {
+        self.state.lock().read_errors.iter().any(|(bad, _)| bad == path)
+    }
+
+    /// Bytes of all files together.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> u64 {
+        self.state.lock().allocated_bytes()
+    }
+
     /// Flips one bit durably.
     ///
     /// # Panics
@@ -443,6 +508,9 @@ impl DiskFile for SimFile {
             return Err(failure("write", &self.path, EBADF));
         }
         let pass = state.gate("write", &self.path)?;
+        let end = position + parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        // A drive replaces a bad sector when it is written.
+        state.read_errors.retain(|(path, bad)| *path != self.path || bad.start < position || bad.end > end);
         let mut position = position;
         for part in parts {
             state.inodes[self.inode].write(position, part, true);
@@ -570,6 +638,7 @@ impl Disk for SimDisk {
         let pass = state.gate("rename", from)?;
         let inode = state.file("rename", from)?;
         let change = NameChange::Renamed(from.to_owned(), to.to_owned(), inode);
+        state.read_errors.retain(|(path, _)| path != from && path != to);
         change.apply(&mut state.names);
         state.unsynced_names.push(change);
         finish(&pass, "rename", from)
@@ -580,6 +649,7 @@ impl Disk for SimDisk {
         let pass = state.gate("remove", path)?;
         state.file("remove", path)?;
         let change = NameChange::Removed(path.to_owned());
+        state.read_errors.retain(|(bad, _)| bad != path);
         change.apply(&mut state.names);
         state.unsynced_names.push(change);
         finish(&pass, "remove", path)

@@ -20,6 +20,7 @@ use crate::base::clock::{Clock, NS_PER_MS, NS_PER_S};
 use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::base::prng::Prng;
 use crate::protocol::frame::{FRAME_HEADER_BYTES, FrameHeader, kind};
+use crate::sim::node::LocalClock;
 
 /// A simulated machine: nodes and clients.
 pub type Host = u16;
@@ -69,6 +70,8 @@ pub struct NetCounts {
     pub duplicated: u64,
     /// Frames and writes that a cut swallowed.
     pub cut: u64,
+    /// What was held up.
+    pub clogged: u64,
     /// Writes that met a full buffer.
     pub blocked: u64,
     /// Streams broken.
@@ -143,6 +146,8 @@ pub struct World {
     next_serial: u64,
     ready: BTreeMap<Owner, Vec<Readiness>>,
     cuts: Vec<(Host, Host)>,
+    /// What goes from one host to another waits until then.
+    clogs: BTreeMap<(Host, Host), u64>,
     trace: u64,
     taps: Vec<Tap>,
 }
@@ -166,6 +171,7 @@ impl World {
             next_serial: 0,
             ready: BTreeMap::new(),
             cuts: Vec::new(),
+            clogs: BTreeMap::new(),
             trace: 0,
             taps: Vec::new(),
         }))
@@ -231,9 +237,15 @@ impl World {
         }
     }
 
-    /// Mends everything.
+    /// What goes from one host to another waits on its way until then, and arrives in order. Nothing is lost.
+    pub fn clog(&mut self, from: Host, to: Host, until_ns: u64) {
+        self.clogs.insert((from, to), until_ns);
+    }
+
+    /// Mends everything; what is held up already arrives when it was to.
     pub fn mend_all(&mut self) {
         self.cuts.clear();
+        self.clogs.clear();
     }
 
     /// A host dies: its listeners and streams go. The other ends see their streams break at once when the process died
@@ -278,14 +290,16 @@ impl World {
         self.flying.insert((self.now_ns + after_ns, self.next_serial), (id, side, Arrival::Reset));
     }
 
-    /// Breaks one random peer stream, if there is one.
-    pub fn reset_one(&mut self) {
+    /// Breaks one random stream. False where there is none.
+    pub fn reset_one(&mut self) -> bool {
         let candidates: Vec<u64> =
             self.pairs.iter().filter(|(_, pair)| pair.connected && !pair.broken).map(|(id, _)| *id).collect();
-        if !candidates.is_empty() {
-            let pick = self.prng.below(candidates.len() as u64) as usize;
-            self.reset(candidates[pick]);
+        if candidates.is_empty() {
+            return false;
         }
+        let pick = self.prng.below(candidates.len() as u64) as usize;
+        self.reset(candidates[pick]);
+        true
     }
 
     fn reset(&mut self, id: u64) {
@@ -356,6 +370,13 @@ impl World {
     /// Puts something on the way to `side`, in order unless it may be overtaken.
     fn fly(&mut self, id: u64, side: usize, what: Arrival, overtakable: bool) {
         let mut at_ns = self.now_ns + self.delay_ns();
+        if let Some(pair) = self.pairs.get(&id) {
+            let way = (pair.halves[1 - side].host, pair.halves[side].host);
+            if let Some(until_ns) = self.clogs.get(&way).copied().filter(|until_ns| *until_ns > self.now_ns) {
+                at_ns += until_ns - self.now_ns;
+                self.counts.clogged += 1;
+            }
+        }
         if overtakable && self.prng.chance(self.faults.reorder_per_million) {
             self.counts.reordered += 1;
             at_ns += self.delay_ns() * self.prng.between(1, 10);
@@ -651,29 +672,30 @@ impl Net for SimNet {
     }
 }
 
-/// Simulated time as agents read it.
+/// Simulated time as the agents of one node read it.
 #[derive(Clone)]
 pub struct SimClock {
     world: SharedWorld,
+    local: LocalClock,
 }
 
 impl SimClock {
-    /// The world's clock.
+    /// A node's clock.
     #[must_use]
-    pub const fn new(world: SharedWorld) -> Self {
-        Self { world }
+    pub const fn new(world: SharedWorld, local: LocalClock) -> Self {
+        Self { world, local }
     }
 }
 
 impl Clock for SimClock {
     fn now_ns(&self) -> u64 {
-        self.world.borrow().now_ns
+        self.local.at(self.world.borrow().now_ns)
     }
 
     /// A wall clock that jumps by up to a year, both ways, every 300 ms: it must change nothing but what is shown
     /// (PITFALLS 46).
     fn unix_ns(&self) -> u64 {
-        let now_ns = self.world.borrow().now_ns;
+        let now_ns = self.now_ns();
         let jump_ns = mix64(now_ns / (300 * NS_PER_MS)) % (2 * YEAR_NS);
         1_700_000_000 * NS_PER_S - YEAR_NS + jump_ns + now_ns
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::cluster::Cluster;
 use super::faults::fault;
 use super::invariants::End;
-use super::node::Shape;
+use super::node::{DATA_DIR, Shape};
 use super::report::{Report, Violation};
 use super::workload::PublisherPlan;
 use crate::agent::batcher::{BatcherLimits, RetentionSettings, TimerSettings};
@@ -111,7 +111,8 @@ fn fill(report: &mut Report, cluster: &Cluster) {
         (fault::REORDERED, world.counts.reordered),
         (fault::DUPLICATED, world.counts.duplicated),
         (fault::CUT, world.counts.cut),
-        (fault::STREAM_RESET, world.counts.resets),
+        (fault::CLOGGED, world.counts.clogged),
+        (fault::TRANSFER, cluster.operator.counts.asked),
     ];
     for (name, count) in net {
         *report.faults.entry(name).or_insert(0) += count;
@@ -127,7 +128,7 @@ fn stop_and_read(cluster: &mut Cluster) -> Result<End, Violation> {
     for node in &mut cluster.nodes {
         node.close();
         let mut entries = Vec::new();
-        let report = log::verify(&node.disk, Path::new("/data"), &options, &mut |entry, _| {
+        let report = log::verify(&node.disk, Path::new(DATA_DIR), &options, &mut |entry, _| {
             entries.extend(Entry::decode(entry.bytes()));
         });
         let report = match report {

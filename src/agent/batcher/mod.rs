@@ -304,6 +304,12 @@ impl<C: Clock> Batcher<C> {
         (index, chain)
     }
 
+    /// The configuration in force and the committed one, for invariants in the simulator.
+    #[must_use]
+    pub const fn configurations(&self) -> &Configurations {
+        &self.configurations
+    }
+
     fn is_leader(&self) -> bool {
         self.raft.role() == Role::Leader
     }

@@ -14,7 +14,8 @@ mod votes;
 
 use super::report::Violation;
 use super::workload::{Ack, Delivered, Fact};
-use crate::base::ids::{LogIndex, NodeId, Offset};
+use crate::agent::batcher::Configurations;
+use crate::base::ids::{Incarnation, LogIndex, NodeId, Offset};
 use crate::entry::Entry;
 use crate::protocol::peer::{PeerFrame, decode_peer_frame};
 use crate::raft::{Message, Raft};
@@ -25,10 +26,14 @@ use crate::stream::Producers;
 pub struct View<'a> {
     /// Who.
     pub node: NodeId,
+    /// Which formatting of its disk.
+    pub incarnation: Incarnation,
     /// Which of its lives.
     pub life: u64,
     /// Its core.
     pub raft: &'a Raft,
+    /// The configuration in force, and those that a truncation could bring back.
+    pub configurations: &'a Configurations,
     /// Its table of producers.
     pub producers: &'a Producers,
     /// Applied index, and the chain value there.
@@ -44,6 +49,8 @@ pub struct View<'a> {
 pub struct Answer<'a> {
     /// Who sent it.
     pub from: NodeId,
+    /// Which formatting of its disk.
+    pub incarnation: Incarnation,
     /// To whom.
     pub to: NodeId,
     /// What it says.
@@ -109,9 +116,9 @@ pub struct Book {
 }
 
 impl Book {
-    /// For a cluster of `nodes`; `durable` where stable means flushed.
+    /// For a new cluster; `durable` where stable means flushed.
     #[must_use]
-    pub fn new(nodes: u16, durable: bool) -> Self {
+    pub fn new(durable: bool) -> Self {
         let election = election_safety::ElectionSafety::default();
         let leaders = election.count();
         let mut all: Vec<Box<dyn Invariant>> = vec![
@@ -126,7 +133,7 @@ impl Book {
             Box::new(readers::Readers::default()),
         ];
         if durable {
-            all.push(Box::new(quorum_stable::QuorumStable::new(nodes)));
+            all.push(Box::new(quorum_stable::QuorumStable::default()));
         }
         Self { all, leaders }
     }
@@ -161,7 +168,7 @@ impl Book {
     /// The first invariant that does not hold.
     pub fn answered(
         &mut self,
-        from: NodeId,
+        (from, incarnation): (NodeId, Incarnation),
         to: NodeId,
         frame: &[u8],
         flushed: LogIndex,
@@ -169,7 +176,7 @@ impl Book {
         let split = crate::protocol::frame::split_frame(frame);
         let Ok(Some((frame, _))) = split else { return Ok(false) };
         let Ok(PeerFrame::Raft { message, .. }) = decode_peer_frame(frame) else { return Ok(false) };
-        self.each(|invariant| invariant.answered(&Answer { from, to, message: &message, flushed }))?;
+        self.each(|invariant| invariant.answered(&Answer { from, incarnation, to, message: &message, flushed }))?;
         Ok(matches!(message, Message::VoteReply { granted: true, .. }))
     }
 

@@ -1,23 +1,67 @@
-//! Whatever a node takes for committed lies flushed on a quorum of disks, and no acknowledgement between nodes reaches
-//! beyond the sender's own flush (PITFALLS 14, 15). Only for clusters in which stable means flushed.
+//! Whatever a node takes for committed lies flushed on a quorum of the voters' disks, and no acknowledgement between
+//! nodes reaches beyond the sender's own flush (PITFALLS 14, 15, 17). Only for clusters in which stable means flushed.
 
 use std::collections::BTreeMap;
 
 use super::{Answer, Invariant, View};
-use crate::base::ids::{LogIndex, NodeId};
+use crate::base::ids::{Incarnation, LogIndex, NodeId};
+use crate::entry::Configuration;
 use crate::raft::{AppendOutcome, LogView, Message, TermRuns};
 
+/// What a disk holds for certain.
+struct Held {
+    incarnation: Incarnation,
+    flushed: LogIndex,
+    /// The terms of the node's log.
+    log: TermRuns,
+}
+
+#[derive(Default)]
 pub(super) struct QuorumStable {
-    quorum: usize,
-    /// What each disk holds for certain, dead nodes' included, and the terms of the node's log.
-    flushed: BTreeMap<NodeId, (LogIndex, TermRuns)>,
+    /// Dead nodes' disks included.
+    held: BTreeMap<NodeId, Held>,
+    /// Every configuration that was ever in force, by the index of its entry; one of a suffix that was cut off gives way
+    /// to what came in its place.
+    configurations: BTreeMap<LogIndex, Configuration>,
     checked: LogIndex,
 }
 
 impl QuorumStable {
-    pub(super) fn new(nodes: u16) -> Self {
-        let quorum = usize::from(nodes) / 2 + 1;
-        Self { quorum, flushed: BTreeMap::new(), checked: LogIndex(1) }
+    fn note(&mut self, view: &View<'_>) {
+        let known = self.held.get(&view.node);
+        let is_known = known.is_some_and(|held| {
+            held.incarnation == view.incarnation
+                && held.flushed == view.flushed
+                && held.log == *view.raft.log()
+        });
+        if !is_known {
+            let log = view.raft.log().clone();
+            let held = Held { incarnation: view.incarnation, flushed: view.flushed, log };
+            self.held.insert(view.node, held);
+        }
+        let (index, newest) = (view.configurations.index(), view.configurations.newest());
+        if self.configurations.get(&index) != Some(newest) {
+            self.configurations.insert(index, newest.clone());
+        }
+    }
+
+    /// The voters whose disks have the entry.
+    fn holders(&self, configuration: &Configuration, view: &View<'_>) -> usize {
+        let commit = view.raft.commit_index();
+        let term = view.raft.term_at(commit);
+        let holds = |node: NodeId, named: Incarnation| {
+            self.held.get(&node).is_some_and(|held| {
+                (named == Incarnation(0) || named == held.incarnation)
+                    && held.flushed >= commit
+                    && held.log.term_at(commit) == term
+            })
+        };
+        configuration.voters.iter().filter(|voter| holds(voter.node_id, voter.incarnation)).count()
+    }
+
+    fn describe(&self) -> String {
+        let state = self.held.iter().map(|(node, held)| format!("{node}: {}", held.flushed));
+        state.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -27,27 +71,25 @@ impl Invariant for QuorumStable {
     }
 
     fn observe(&mut self, view: &View<'_>) -> Result<(), String> {
-        let known = self.flushed.get(&view.node);
-        if known.is_none_or(|(flushed, log)| *flushed != view.flushed || log != view.raft.log()) {
-            self.flushed.insert(view.node, (view.flushed, view.raft.log().clone()));
-        }
+        self.note(view);
         let commit = view.raft.commit_index();
-        if commit <= self.checked {
+        if commit <= self.checked.max(LogIndex(1)) {
             return Ok(());
         }
-        let term = view.raft.term_at(commit);
-        let holders = self
-            .flushed
-            .iter()
-            .filter(|(_, (flushed, log))| *flushed >= commit && log.term_at(commit) == term)
-            .count();
-        if holders < self.quorum {
-            let state: Vec<String> =
-                self.flushed.iter().map(|(node, (flushed, _))| format!("{node}: {flushed}")).collect();
+        // A leader counts by the configuration in force, which may stand behind the entry; whoever else is the first to
+        // be seen with the commit may not have that one any more (or not yet), so any from the entry's own on will do.
+        let of_entry = self.configurations.range(..=commit).next_back();
+        let later = self.configurations.range(commit.next()..);
+        let possible = of_entry.into_iter().chain(later).map(|(_, configuration)| configuration);
+        let has_quorum =
+            |known: &Configuration| self.holders(known, view) > known.voters.len() / 2;
+        if !possible.clone().any(has_quorum) {
+            let best = possible.map(|known| self.holders(known, view)).max().unwrap_or(0);
             return Err(format!(
-                "node {} has committed {commit} of term {term:?}, flushed on {holders} nodes only ({})",
+                "node {} has committed {commit} of term {:?}, flushed on {best} voters only ({})",
                 view.node,
-                state.join(", ")
+                view.raft.term_at(commit),
+                self.describe()
             ));
         }
         self.checked = commit;

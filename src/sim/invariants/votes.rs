@@ -1,14 +1,14 @@
-//! A node grants its vote once a term, whatever crashes lie between: a vote is durable before it leaves (PITFALLS 2).
+//! A disk grants its vote once a term, whatever crashes lie between: a vote is durable before it leaves (PITFALLS 2).
 
 use std::collections::BTreeMap;
 
 use super::{Answer, Invariant};
-use crate::base::ids::{NodeId, Term};
+use crate::base::ids::{Incarnation, NodeId, Term};
 use crate::raft::Message;
 
 #[derive(Default)]
 pub(super) struct Votes {
-    granted: BTreeMap<(NodeId, Term), NodeId>,
+    granted: BTreeMap<(NodeId, Incarnation, Term), NodeId>,
 }
 
 impl Invariant for Votes {
@@ -18,7 +18,7 @@ impl Invariant for Votes {
 
     fn answered(&mut self, answer: &Answer<'_>) -> Result<(), String> {
         let Message::VoteReply { term, granted: true, .. } = answer.message else { return Ok(()) };
-        let first = *self.granted.entry((answer.from, *term)).or_insert(answer.to);
+        let first = *self.granted.entry((answer.from, answer.incarnation, *term)).or_insert(answer.to);
         if first == answer.to {
             return Ok(());
         }

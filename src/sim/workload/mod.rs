@@ -1,10 +1,12 @@
-//! What clients do: publishers that retry until everything is acknowledged, and a subscriber on every node that reads
-//! everything. They speak the client protocol over simulated streams and report facts; invariants judge them.
+//! What clients do: publishers that retry until everything is acknowledged, a subscriber on every node that reads
+//! everything, and an operator. They speak the client protocol over simulated streams and report facts; invariants judge them.
 
 mod link;
+mod operator;
 mod publisher;
 mod subscriber;
 
+pub use operator::{Operator, OperatorCounts};
 pub use publisher::{Publisher, PublisherPlan};
 pub use subscriber::Subscriber;
 

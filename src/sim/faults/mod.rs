@@ -1,10 +1,16 @@
-//! The adversary: what it does next, and when, drawn from the seed.
+//! The adversary: what it does next, and when, drawn from the seed. Each seed has a temper of its own, and a choice of
+//! faults that it knows at all, so that some runs are all about one thing.
 
-use std::collections::BTreeMap;
+mod atlas;
+mod disk;
+mod network;
 
-use super::disk::Fault;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use atlas::{Atlas, Damage};
+
 use super::net::{Host, NetFaults, SharedWorld};
-use super::node::{Death, SimNode};
+use super::node::{Death, Shape, SimNode};
 use crate::base::clock::NS_PER_MS;
 use crate::base::prng::Prng;
 use crate::entry::Durability;
@@ -27,16 +33,38 @@ pub mod fault {
     pub const RESTART: &str = "restart";
     /// A node takes no turns for a while.
     pub const PAUSE: &str = "pause";
+    /// A node's clock goes too fast or too slow from now on.
+    pub const CLOCK_DRIFT: &str = "clock_drift";
     /// A disk is slow for a while.
     pub const SLOW_DISK: &str = "slow_disk";
+    /// A disk does nothing at all for a while.
+    pub const STALLED_DISK: &str = "stalled_disk";
+    /// A disk has no room for another file.
+    pub const DISK_FULL: &str = "disk_full";
+    /// Bits flip in what lies on a disk.
+    pub const BIT_ROT: &str = "bit_rot";
+    /// A page is as it was before it was last written: the disk lost that write.
+    pub const LOST_WRITE: &str = "lost_write";
+    /// A page holds what was meant for another one.
+    pub const MISDIRECTED_WRITE: &str = "misdirected_write";
+    /// A page cannot be read.
+    pub const READ_ERROR: &str = "read_error";
+    /// A disk is lost, and an empty one stands in its place.
+    pub const DISK_LOST: &str = "disk_lost";
     /// One node is cut off from all others.
     pub const PARTITION_FULL: &str = "partition_full";
     /// Two nodes are cut off from each other.
     pub const PARTITION_PARTIAL: &str = "partition_partial";
     /// What one node sends to another is lost.
     pub const PARTITION_ONE_WAY: &str = "partition_one_way";
+    /// What one node sends to another is held up for up to five seconds.
+    pub const CLOG: &str = "clog";
+    /// Frames are lost, late, overtaken and doubled at other rates than before.
+    pub const WEATHER: &str = "network_weather";
     /// A stream breaks.
     pub const STREAM_RESET: &str = "stream_reset";
+    /// Somebody hands leadership over.
+    pub const TRANSFER: &str = "transfer_asked";
     /// Frames were lost.
     pub const LOST: &str = "frame_lost";
     /// Frames were overtaken.
@@ -45,26 +73,37 @@ pub mod fault {
     pub const DUPLICATED: &str = "frame_duplicated";
     /// Frames were swallowed by a cut.
     pub const CUT: &str = "frame_cut";
-    /// All of them.
-    pub const ALL: &[&str] = &[
+    /// Frames were held up.
+    pub const CLOGGED: &str = "frame_clogged";
+
+    /// What the adversary does, or has others do.
+    pub const STRIKES: &[&str] = &[
         POWER_LOSS,
         POWER_LOSS_ALL,
         KILL,
         POWER_LOSS_MID_WRITE,
         DISK_ERROR,
         DEATH_AFTER_VOTE,
-        RESTART,
         PAUSE,
+        CLOCK_DRIFT,
         SLOW_DISK,
+        STALLED_DISK,
+        DISK_FULL,
+        BIT_ROT,
+        LOST_WRITE,
+        MISDIRECTED_WRITE,
+        READ_ERROR,
+        DISK_LOST,
         PARTITION_FULL,
         PARTITION_PARTIAL,
         PARTITION_ONE_WAY,
+        CLOG,
+        WEATHER,
         STREAM_RESET,
-        LOST,
-        REORDERED,
-        DUPLICATED,
-        CUT,
+        TRANSFER,
     ];
+    /// What follows from that.
+    pub const CONSEQUENCES: &[&str] = &[RESTART, LOST, REORDERED, DUPLICATED, CUT, CLOGGED];
 }
 
 /// How bad it gets, drawn once a seed.
@@ -74,17 +113,23 @@ struct Temper {
     every_ns: u64,
     /// Lost frames per million at most.
     loss_max: u64,
-    /// Weight of each kind: network, node, disk.
-    weights: [u64; 3],
+    /// Clocks go wrong by this many parts per million at most.
+    drift_max: u64,
+    /// Weight of each kind: network, node, disk, storage that lies.
+    weights: [u64; 4],
     /// Any machines may lose power; in a `memory` cluster, which promises nothing where a quorum does, a minority at a
     /// time.
     power: bool,
+    /// Faults that this adversary does not know.
+    unknown: BTreeSet<&'static str>,
 }
 
 /// The adversary.
 pub struct Adversary {
     prng: Prng,
     temper: Temper,
+    /// Whose disks are not whole.
+    pub atlas: Atlas,
     /// When it strikes next.
     pub next_ns: u64,
     /// When everything that it cut is mended.
@@ -93,22 +138,46 @@ pub struct Adversary {
     pub counts: BTreeMap<&'static str, u64>,
 }
 
+fn draw_temper(prng: &mut Prng, durability: Durability) -> Temper {
+    let every_ns = prng.between(40, 400) * NS_PER_MS;
+    let loss_max = [0, 10_000, 100_000, 300_000][prng.below(4) as usize];
+    let drift_max = [100, 1_000, 50_000, 200_000][prng.below(4) as usize];
+    let weights = [prng.between(1, 5), prng.between(1, 5), prng.between(1, 5), prng.below(4)];
+    let knows_most = prng.between(300_000, 1_000_000);
+    let unknown = fault::STRIKES.iter().copied().filter(|_| !prng.chance(knows_most)).collect();
+    Temper { every_ns, loss_max, drift_max, weights, power: durability == Durability::Disk, unknown }
+}
+
 impl Adversary {
     /// One for this cluster.
     #[must_use]
-    pub fn new(mut prng: Prng, durability: Durability) -> Self {
-        let temper = Temper {
-            every_ns: prng.between(40, 400) * NS_PER_MS,
-            loss_max: [0, 10_000, 100_000, 300_000][prng.below(4) as usize],
-            weights: [prng.between(1, 5), prng.between(1, 5), prng.between(1, 5)],
-            power: durability == Durability::Disk,
-        };
-        Self { prng, temper, next_ns: 300 * NS_PER_MS, mend_at_ns: None, counts: BTreeMap::new() }
+    pub fn new(mut prng: Prng, shape: &Shape) -> Self {
+        let temper = draw_temper(&mut prng, shape.durability);
+        Self {
+            prng,
+            temper,
+            atlas: Atlas::new(shape.nodes),
+            next_ns: 300 * NS_PER_MS,
+            mend_at_ns: None,
+            counts: BTreeMap::new(),
+        }
     }
 
     /// Counts one fault.
     pub fn count(&mut self, name: &'static str) {
         *self.counts.entry(name).or_insert(0) += 1;
+    }
+
+    /// Whether it does such things in this run.
+    #[must_use]
+    pub fn knows(&self, name: &'static str) -> bool {
+        !self.temper.unknown.contains(name)
+    }
+
+    /// It does nothing any more.
+    #[must_use]
+    pub const fn has_relented(&self) -> bool {
+        self.next_ns == u64::MAX
     }
 
     /// When it wants to act.
@@ -118,7 +187,7 @@ impl Adversary {
     }
 
     /// Acts, if it is time.
-    pub fn act(&mut self, now_ns: u64, world: &SharedWorld, nodes: &mut [SimNode]) {
+    pub fn act(&mut self, now_ns: u64, world: &SharedWorld, nodes: &mut [SimNode], shape: &Shape) {
         if self.mend_at_ns.is_some_and(|at| at <= now_ns) {
             self.mend_at_ns = None;
             world.borrow_mut().mend_all();
@@ -126,23 +195,27 @@ impl Adversary {
         if now_ns < self.next_ns {
             return;
         }
+        self.atlas.refresh(nodes, shape);
         self.next_ns = now_ns + self.prng.between(NS_PER_MS, 2 * self.temper.every_ns);
-        let [net, node, disk] = self.temper.weights;
-        let draw = self.prng.below(net + node + disk);
+        let [net, node, disk, lies] = self.temper.weights;
+        let draw = self.prng.below(net + node + disk + lies);
         if draw < net {
             self.strike_net(now_ns, world, nodes);
         } else if draw < net + node {
             self.strike_node(now_ns, nodes);
+        } else if draw < net + node + disk {
+            self.strike_disk(now_ns, nodes);
         } else {
-            self.strike_disk(nodes);
+            self.strike_storage(now_ns, nodes, shape);
         }
         world.borrow_mut().fold_trace(self.prng.next_u64());
     }
 
-    /// No more faults: everything mended, every dead node about to start, disks healthy and quick.
+    /// No more faults: everything mended, every dead node about to start, disks healthy and quick, clocks true.
     pub fn relent(&mut self, now_ns: u64, world: &SharedWorld, nodes: &mut [SimNode]) {
         self.next_ns = u64::MAX;
         self.mend_at_ns = None;
+        self.atlas.relent();
         let mut world = world.borrow_mut();
         world.mend_all();
         world.faults = NetFaults::default();
@@ -150,104 +223,51 @@ impl Adversary {
             node.disk.heal();
             node.disk_delay_ns = (20_000, 2 * NS_PER_MS);
             node.paused_until_ns = node.paused_until_ns.min(now_ns);
+            node.stalled_until_ns = node.stalled_until_ns.min(now_ns);
+            node.space_at_ns = None;
+            node.clock.set_drift(now_ns, 0);
             if node.running.is_none() {
                 node.restart_at_ns = Some(now_ns + self.prng.below(200 * NS_PER_MS));
             }
         }
     }
 
-    fn strike_net(&mut self, now_ns: u64, world: &SharedWorld, nodes: &[SimNode]) {
-        let hosts: Vec<Host> = nodes.iter().map(SimNode::host).collect();
-        let (a, b) = (self.pick(&hosts), self.pick(&hosts));
-        let lasts_ns = self.prng.between(20 * NS_PER_MS, 1500 * NS_PER_MS);
-        let mut world = world.borrow_mut();
-        match self.prng.below(6) {
-            0 => {
-                for other in hosts.iter().filter(|other| **other != a) {
-                    world.set_cut(a, *other, true);
-                    world.set_cut(*other, a, true);
-                }
-                self.count(fault::PARTITION_FULL);
-            }
-            1 if a != b => {
-                world.set_cut(a, b, true);
-                world.set_cut(b, a, true);
-                self.count(fault::PARTITION_PARTIAL);
-            }
-            2 if a != b => {
-                world.set_cut(a, b, true);
-                self.count(fault::PARTITION_ONE_WAY);
-            }
-            3 => {
-                // Clients, too: a node that is up but that they cannot reach.
-                for client in 100..110 {
-                    world.set_cut(a, client, true);
-                    world.set_cut(client, a, self.prng.chance(500_000));
-                }
-                self.count(fault::PARTITION_ONE_WAY);
-            }
-            4 => {
-                world.reset_one();
-            }
-            _ => {
-                let most_ns = [1, 2, 20, 100][self.prng.below(4) as usize] * NS_PER_MS;
-                world.faults = NetFaults {
-                    delay_ns: (50_000, most_ns),
-                    loss_per_million: self.prng.below(self.temper.loss_max + 1),
-                    reorder_per_million: self.prng.below(200_000),
-                    duplicate_per_million: self.prng.below(50_000),
-                };
-            }
-        }
-        self.mend_at_ns.get_or_insert(now_ns + lasts_ns);
-    }
-
     fn strike_node(&mut self, now_ns: u64, nodes: &mut [SimNode]) {
         let place = self.prng.below(nodes.len() as u64) as usize;
-        match self.prng.below(10) {
-            0 | 1 if nodes[place].running.is_some() => {
+        match self.prng.below(12) {
+            0 | 1 if nodes[place].running.is_some() && self.knows(fault::PAUSE) => {
                 nodes[place].paused_until_ns = now_ns + self.prng.between(NS_PER_MS, 800 * NS_PER_MS);
                 self.count(fault::PAUSE);
             }
-            2 if self.temper.power => {
+            2 if self.temper.power && self.knows(fault::POWER_LOSS_ALL) => {
                 for node in nodes {
                     self.fell(now_ns, node, Death::PowerLost);
                 }
                 self.count(fault::POWER_LOSS_ALL);
             }
-            3..=6 if self.temper.power || is_minority_in_doubt(nodes, place) => {
+            3..=6
+                if (self.temper.power || self.atlas.may_impair(nodes, place, true))
+                    && self.knows(fault::POWER_LOSS) =>
+            {
                 self.fell(now_ns, &mut nodes[place], Death::PowerLost);
                 self.count(fault::POWER_LOSS);
             }
-            _ => {
+            7 | 8 if self.knows(fault::CLOCK_DRIFT) => {
+                let drift = self.prng.below(2 * self.temper.drift_max + 1) as i64;
+                nodes[place].clock.set_drift(now_ns, drift - self.temper.drift_max as i64);
+                self.count(fault::CLOCK_DRIFT);
+            }
+            _ if self.knows(fault::KILL) => {
                 self.fell(now_ns, &mut nodes[place], Death::Killed);
                 self.count(fault::KILL);
             }
-        }
-    }
-
-    fn strike_disk(&mut self, nodes: &mut [SimNode]) {
-        let place = self.prng.below(nodes.len() as u64) as usize;
-        let node = &mut nodes[place];
-        // Near ones strike between a write and its flush while there is traffic.
-        let nth = self.prng.between(1, 6) * self.prng.between(1, 6);
-        match self.prng.below(6) {
-            0 => {
-                let most_ns = self.prng.between(5 * NS_PER_MS, 400 * NS_PER_MS);
-                node.disk_delay_ns = (most_ns / 10, most_ns);
-                self.count(fault::SLOW_DISK);
-            }
-            1 => node.disk_delay_ns = (20_000, 2 * NS_PER_MS),
-            2..=4 if self.temper.power => node.disk.plan(nth, Fault::Crash),
-            // As with lost power: what a failed flush took out of the cache was promised in a `memory` cluster.
-            _ if self.temper.power => node.disk.plan(nth, Fault::Io),
             _ => {}
         }
     }
 
     /// A node has just granted its vote: now and then it dies of that and is back at once, while others still ask.
     pub fn after_vote(&mut self, now_ns: u64, node: &mut SimNode) {
-        if self.next_ns == u64::MAX || !self.prng.chance(300_000) {
+        if self.has_relented() || !self.knows(fault::DEATH_AFTER_VOTE) || !self.prng.chance(300_000) {
             return;
         }
         node.die(if self.temper.power { Death::PowerLost } else { Death::Killed });
@@ -265,10 +285,4 @@ impl Adversary {
     fn pick(&mut self, hosts: &[Host]) -> Host {
         hosts[self.prng.below(hosts.len() as u64) as usize]
     }
-}
-
-/// Whether, once this node has lost its page cache, a quorum still has all that it acknowledged.
-fn is_minority_in_doubt(nodes: &[SimNode], place: usize) -> bool {
-    let lost = nodes.iter().enumerate().filter(|(at, node)| *at == place || node.is_in_doubt()).count();
-    lost <= (nodes.len() - 1) / 2
 }
