@@ -186,10 +186,12 @@ impl<C: Clock> Batcher<C> {
         wanted.map_or(self.retention.floor, |wanted| wanted.max(self.retention.floor))
     }
 
-    /// When the log's beginning is to be looked at again.
+    /// When the log's beginning is to be looked at again. None while leadership is handed over, when nothing is trimmed: a
+    /// deadline that has passed must not keep the thread awake.
     pub(super) fn trim_deadline_ns(&self) -> Option<u64> {
         let settings = &self.settings.retention;
         let waits = settings.age_ns.is_some() && !self.retention.marks.is_empty() && self.is_leader();
+        let waits = waits && !self.raft.is_transferring();
         (waits && self.retention.trim_at.is_none()).then_some(self.retention.next_look_ns)
     }
 

@@ -216,10 +216,13 @@ impl Adversary {
         self.next_ns = u64::MAX;
         self.mend_at_ns = None;
         self.atlas.relent();
-        let mut world = world.borrow_mut();
-        world.mend_all();
-        world.faults = NetFaults::default();
-        for node in nodes {
+        world.borrow_mut().mend_all();
+        world.borrow_mut().faults = NetFaults::default();
+        for (place, node) in nodes.iter_mut().enumerate() {
+            if !self.atlas.is_whole(place) && node.serving().is_some() {
+                // What was written and read since its start is read again after the next one only.
+                node.die(Death::Killed);
+            }
             node.disk.heal();
             node.disk_delay_ns = (20_000, 2 * NS_PER_MS);
             node.paused_until_ns = node.paused_until_ns.min(now_ns);
