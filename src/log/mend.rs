@@ -105,6 +105,13 @@ impl<D: Disk> Mender<D> {
         self.runs[at].widened(self.runs.get(at + 1)) != self.runs[at]
     }
 
+    /// Whether these entries are what the run lost: by the chain, and by the room that they take. Where only the room
+    /// differs, what seemed to be the next entry is a true one in the wrong place (a write that went astray).
+    #[must_use]
+    pub fn fits(&self, at: usize, copy: &[Entry]) -> bool {
+        check_copy(&self.runs[at], copy).is_ok()
+    }
+
     /// Nobody's copy fits this run: widens it, see [`LostRun::widened`]. False when it cannot get any wider.
     pub fn widen(&mut self, at: usize) -> bool {
         let next = self.runs.get(at + 1);

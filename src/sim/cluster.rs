@@ -20,6 +20,8 @@ use crate::raft::LogView;
 
 /// Steps without time moving on: more of them is a livelock.
 const STEPS_AT_ONE_TIME_MAX: u64 = 10_000;
+/// For so long a node may mend in peace before somebody looks after it.
+const MENDING_PATIENCE_NS: u64 = 5_000 * NS_PER_MS;
 /// First host of the publishers.
 const PUBLISHERS: Host = 100;
 /// Host of the operator.
@@ -82,7 +84,7 @@ impl Cluster {
         let adversary = Adversary::new(prng.fork(2), &shape);
         let restless = adversary.knows(fault::TRANSFER);
         let operator = Operator::new(shape.nodes, net(OPERATOR), prng.fork(3), restless);
-        let book = Book::new(shape.durability == Durability::Disk);
+        let book = Book::new(shape.durability == Durability::Disk, shape.batcher);
         Self {
             world,
             nodes,
@@ -285,6 +287,7 @@ impl Cluster {
             applied: serving.batcher.applied(),
             state: serving.batcher.state(),
             flushed: serving.writer.store().flushed_index(),
+            holdings: serving.batcher.holdings(),
         };
         self.book.observe(&view)
     }
@@ -377,8 +380,23 @@ impl Cluster {
         }
         if self.adversary.has_relented() {
             self.adversary.atlas.refresh(&self.nodes, &self.shape);
+            self.replace_who_waits_in_vain(now_ns);
         }
         self.operator.turn(now_ns, &self.adversary.atlas.to_replace())
+    }
+
+    /// A node that mends goes by the disks that it knows (decision 0006). Where one of those was replaced meanwhile, and
+    /// nobody else has a copy, it waits for ever, and says for whom: somebody puts in a new disk.
+    fn replace_who_waits_in_vain(&mut self, now_ns: u64) {
+        let was_replaced = |node: &SimNode| node.formattings > 1;
+        for place in 0..self.nodes.len() {
+            let waits = self.nodes[place].mends_since_ns.is_some_and(|since_ns| since_ns + MENDING_PATIENCE_NS < now_ns);
+            let others = self.nodes.iter().enumerate().any(|(at, node)| at != place && was_replaced(node));
+            if waits && others {
+                self.nodes[place].note_rare("mending_in_vain", 1);
+                self.adversary.replace_disk(now_ns, &mut self.nodes, place, &self.shape);
+            }
+        }
     }
 
     /// Faults end, publishers send nothing new, subscribers settle down.

@@ -82,6 +82,20 @@ impl Library {
         mender.mend(&copies).map(|files| files.len())
     }
 
+    /// As a node does it: runs whose copies do not fill their place are widened.
+    fn mend_widening(&self) -> usize {
+        let mut mender = self.mender();
+        let mut mended = 0;
+        while !mender.runs().is_empty() {
+            while !mender.fits(0, &self.copy_of(&mender.runs()[0])) {
+                assert!(mender.widen(0), "{}", mender.runs()[0]);
+            }
+            let copy = self.copy_of(&mender.runs()[0]);
+            mended += mender.mend(std::slice::from_ref(&copy)).unwrap().len();
+        }
+        mended
+    }
+
     fn assert_whole(&self) {
         let (_, recovered, seen) = open(self.disk.clone(), dir(), self.options).unwrap();
         assert_eq!(seen, self.log);
@@ -177,6 +191,29 @@ fn a_stray_entry_behind_a_damaged_header_fits_no_copy_and_the_run_is_widened() {
     let copies: Vec<Vec<Entry>> = mender.runs().iter().map(|run| library.copy_of(run)).collect();
     mender.mend(&copies).unwrap();
     drop(mender);
+    library.assert_whole();
+}
+
+#[test]
+fn a_true_entry_in_the_wrong_place_is_told_by_the_room_and_the_run_is_widened() {
+    let library = Library::new(8);
+    let of_one_segment = |first: &usize| library.places[*first].0 == library.places[*first + 4].0;
+    let first = (1..library.places.len() - 5).find(of_one_segment).unwrap();
+    let (segment, position) = library.places[first];
+    // A write that went astray: a later entry of the same log, whole, a little behind where the first one starts.
+    library.disk.poke(&segment_path(segment), position, &[0xa5; 8]);
+    library.disk.poke(&segment_path(segment), position + 8, library.log[first + 3].bytes());
+    let mut mender = library.mender();
+    let run = mender.runs()[0].clone();
+    assert_eq!((run.first.0, run.last.0), (first as u64 + 1, first as u64 + 3), "{run}");
+    assert_eq!(check_copy(&run, &library.copy_of(&run)), Err(Mismatch::End), "the chain fits, the room does not");
+    assert!(!mender.fits(0, &library.copy_of(&run)));
+    assert!(mender.widen(0));
+    while !mender.fits(0, &library.copy_of(&mender.runs()[0])) {
+        assert!(mender.widen(0), "{}", mender.runs()[0]);
+    }
+    drop(mender);
+    assert!(library.mend_widening() > 0);
     library.assert_whole();
 }
 

@@ -180,6 +180,23 @@ impl BatcherCounters {
     }
 }
 
+/// How much a batcher holds, for invariants in the simulator. In bytes but for the last three.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Holdings {
+    /// Appended and not yet applied.
+    pub unsettled_bytes: u64,
+    /// Appended and not yet written by the log writer.
+    pub unwritten_bytes: u64,
+    /// In the hot tail.
+    pub hot_bytes: u64,
+    /// Commands that wait for room in the log writer's ring.
+    pub log_backlog_count: usize,
+    /// Answers that wait for room in the dispatcher's ring.
+    pub reply_backlog_count: usize,
+    /// Messages that the core keeps until the hard state is flushed.
+    pub messages_count: usize,
+}
+
 /// The agent. See the module.
 pub struct Batcher<C> {
     settings: BatcherSettings,
@@ -308,6 +325,19 @@ impl<C: Clock> Batcher<C> {
     #[must_use]
     pub const fn configurations(&self) -> &Configurations {
         &self.configurations
+    }
+
+    /// How much it holds, for invariants in the simulator.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            unsettled_bytes: self.unsettled_bytes,
+            unwritten_bytes: self.unwritten.bytes(),
+            hot_bytes: self.hot.bytes(),
+            log_backlog_count: self.log_backlog.len(),
+            reply_backlog_count: self.reply_backlog.len(),
+            messages_count: self.raft.held_count(),
+        }
     }
 
     fn is_leader(&self) -> bool {

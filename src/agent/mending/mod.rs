@@ -309,7 +309,13 @@ impl<D: Disk> Mending<D> {
                 let later_ns = self.now_ns + ASK_AGAIN_NS;
                 self.ports.iter_mut().for_each(|port| port.ask_at_ns = later_ns);
             }
-            Verdict::Solved(copies) => self.take(copies),
+            Verdict::Solved(copies) if self.mender.fits(at, &copies) => self.take(copies),
+            Verdict::Solved(_) => {
+                if !self.mender.widen(at) {
+                    self.give_up("the other nodes' copies do not fill the place where it was, so this file is damaged in \
+                        a way that cannot be mended; format a new data directory, and let it in by tercet member replace");
+                }
+            }
             Verdict::Cut(prefix) => self.cut(&prefix),
             Verdict::Hopeless(index) => self.give_up(&format!(
                 "no other node has a whole copy of entry {index}, so this node does not start; restore one node's \

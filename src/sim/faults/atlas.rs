@@ -112,6 +112,9 @@ fn is_mended(node: &SimNode, damage: &Damage, shape: &Shape) -> bool {
     if damage.bytes.is_empty() && node.disk.has_read_errors(&damage.path) {
         return false;
     }
+    if node.is_mending() {
+        return false;
+    }
     if damage.must_go && node.disk.peek(&damage.path, damage.position, damage.bytes.len()) == damage.bytes {
         return false;
     }

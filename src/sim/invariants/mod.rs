@@ -2,19 +2,22 @@
 //! that nodes send each other, everything that clients learn, and at the end every log.
 
 mod acknowledged;
+mod bounded_memory;
 mod checksums;
 mod commit_never_falls;
-mod committed_entries;
 mod election_safety;
 mod exactly_once;
+mod leader_append_only;
+mod leader_completeness;
 mod log_matching;
 mod quorum_stable;
 mod readers;
+mod state_machine_safety;
 mod votes;
 
 use super::report::Violation;
 use super::workload::{Ack, Delivered, Fact};
-use crate::agent::batcher::Configurations;
+use crate::agent::batcher::{BatcherLimits, Configurations, Holdings};
 use crate::base::ids::{Incarnation, LogIndex, NodeId, Offset};
 use crate::entry::Entry;
 use crate::protocol::peer::{PeerFrame, decode_peer_frame};
@@ -42,6 +45,8 @@ pub struct View<'a> {
     pub state: (LogIndex, u64),
     /// Last index that its disk has made durable.
     pub flushed: LogIndex,
+    /// How much it holds.
+    pub holdings: Holdings,
 }
 
 /// An answer that one node sent to another.
@@ -116,16 +121,19 @@ pub struct Book {
 }
 
 impl Book {
-    /// For a new cluster; `durable` where stable means flushed.
+    /// For a new cluster; `durable` where stable means flushed; `limits` of its batchers.
     #[must_use]
-    pub fn new(durable: bool) -> Self {
+    pub fn new(durable: bool, limits: BatcherLimits) -> Self {
         let election = election_safety::ElectionSafety::default();
         let leaders = election.count();
         let mut all: Vec<Box<dyn Invariant>> = vec![
             Box::new(election),
             Box::new(votes::Votes::default()),
             Box::new(log_matching::LogMatching::default()),
-            Box::new(committed_entries::CommittedEntries::default()),
+            Box::new(leader_append_only::LeaderAppendOnly::default()),
+            Box::new(leader_completeness::LeaderCompleteness::default()),
+            Box::new(state_machine_safety::StateMachineSafety::default()),
+            Box::new(bounded_memory::BoundedMemory::new(limits)),
             Box::new(commit_never_falls::CommitNeverFalls::default()),
             Box::new(checksums::Checksums::default()),
             Box::new(acknowledged::Acknowledged::default()),

@@ -108,6 +108,8 @@ pub struct SimNode {
     reports_due_ns: Option<u64>,
     /// The damage that this process has met last.
     last_damage: Option<String>,
+    /// It mends since then.
+    pub mends_since_ns: Option<u64>,
     /// The last thing it did was to mend.
     has_mended: bool,
     /// Damage was found while it took part: the next start reads all.
@@ -154,6 +156,7 @@ impl SimNode {
             reader_due_ns: None,
             reports_due_ns: None,
             last_damage: None,
+            mends_since_ns: None,
             has_mended: false,
             reads_all: false,
             archive: BTreeMap::from([(shape.first_entry().chain(), shape.first_entry())]),
@@ -210,6 +213,7 @@ impl SimNode {
         }
         self.fresh = true;
         let now_ns = self.world.borrow().now_ns();
+        self.mends_since_ns = self.is_mending().then_some(now_ns);
         (self.writer_due_ns, self.reader_due_ns) = (Some(now_ns), Some(now_ns));
         Ok(())
     }
@@ -270,6 +274,7 @@ impl SimNode {
         self.running = None;
         (self.writer_due_ns, self.reader_due_ns, self.reports_due_ns) = (None, None, None);
         self.fresh = false;
+        self.mends_since_ns = None;
         // Another process knows nothing of what this one has met.
         (self.last_damage, self.has_mended, self.reads_all) = (None, false, false);
         match death {
