@@ -78,7 +78,8 @@ struct RawSlot {
     crc: U32,
 }
 
-const HEADER_BYTES: usize = size_of::<RawHeader>();
+/// Length of an encoded [`SegmentHeader`].
+pub const HEADER_BYTES: usize = size_of::<RawHeader>();
 /// Bytes of an encoded watermark slot.
 pub const SLOT_BYTES: usize = size_of::<RawSlot>();
 const _: () = assert!(HEADER_BYTES == 96 && SLOT_BYTES == 64);

@@ -67,7 +67,7 @@ pub use recovery::{CutReport, RecoveryReport, RecoveryVisitor};
 pub use retention::{FREE_FILES_MAX, SegmentMark};
 pub use segment::{CatalogChange, Point, Published, Segment};
 pub use store::{Flushed, LogStore, Written};
-pub use verify::{SegmentReport, VerifyReport, verify};
+pub use verify::{SegmentReport, VerifyReport, last_row, verify};
 
 use crate::base::ids::GroupId;
 use crate::base::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};

@@ -88,6 +88,8 @@ pub trait RecoveryVisitor {
     fn checkpoint(&mut self, stored: &StoredCheckpoint);
     /// Every surviving entry, once, in order, with the commit hint.
     fn entry(&mut self, entry: &EntryView<'_>, commit_hint: LogIndex);
+    /// Which row of the table of entries ([`table`](super::table)) ended the reading of a segment.
+    fn ended(&mut self, _standing: Standing, _found: Found) {}
 }
 
 /// Shows entries to a closure.
@@ -566,6 +568,7 @@ impl<'v> Walk<'v> {
                 Err(_) => found = Found::Unreadable,
             }
         }
+        self.visitor.ended(spot.standing, found);
         match decide_entry(spot.standing, found) {
             Verdict::Take | Verdict::End => {}
             Verdict::Cut => {

@@ -8,7 +8,9 @@ use super::error::LogError;
 use super::hard_state::{HardStateFile, StoredHardState};
 use super::identity::Identity;
 use super::layout::{HARD_STATE_NAME, LOCK_NAME, group_dir};
-use super::recovery::{Depth, EntriesOnly, Place, RecoveryReport};
+use super::checkpoint::StoredCheckpoint;
+use super::recovery::{Depth, EntriesOnly, Place, RecoveryReport, RecoveryVisitor};
+use super::table::{Found, Standing};
 use crate::base::ids::{EntryId, LogIndex, Offset};
 use crate::entry::EntryView;
 
@@ -48,6 +50,38 @@ pub struct VerifyReport {
     pub commit_hint: LogIndex,
     /// Counts, and the torn tail above the watermark if there is one (`cut`; nothing was cut).
     pub recovery: RecoveryReport,
+}
+
+/// Remembers by which row of the table the reading ended last.
+struct LastRow(Option<(Standing, Found)>);
+
+impl RecoveryVisitor for LastRow {
+    fn checkpoint(&mut self, _stored: &StoredCheckpoint) {}
+
+    fn entry(&mut self, _entry: &EntryView<'_>, _commit_hint: LogIndex) {}
+
+    fn ended(&mut self, standing: Standing, found: Found) {
+        self.0 = Some((standing, found));
+    }
+}
+
+/// Which row of the table of entries ends the reading of this directory ([`table`](super::table)): where its log ends, or
+/// what is the first damage. `None` where reading does not come that far. Takes no lock and changes nothing; for tests
+/// that must meet every row.
+#[must_use]
+pub fn last_row<D: Disk>(disk: &D, data_dir: &Path, options: &LogOptions) -> Option<(Standing, Found)> {
+    let place = Place {
+        disk,
+        group_dir: &group_dir(data_dir, options.group()),
+        cluster_id: Identity::read(disk, data_dir).ok()?.cluster_id,
+        group: options.group(),
+        repair: false,
+        forgets_commits: false,
+    };
+    let mut row = LastRow(None);
+    // An error names what the row says; and one that no row knows comes before any.
+    let _ = place.survey(Depth::Whole, &mut row);
+    row.0
 }
 
 /// Reads a whole directory as recovery would, shows every entry to `visitor`, opens nothing for writing and changes

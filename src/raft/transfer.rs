@@ -66,6 +66,12 @@ impl Raft {
         Ok(())
     }
 
+    /// To whom leadership is being handed over, if it is.
+    #[must_use]
+    pub fn transfer_target(&self) -> Option<NodeId> {
+        self.leading.as_ref()?.transfer.as_ref().map(|transfer| transfer.target)
+    }
+
     /// Leadership is being handed over: nothing may be proposed.
     #[must_use]
     pub fn is_transferring(&self) -> bool {

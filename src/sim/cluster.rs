@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::coverage::Coverage;
 use super::faults::{Adversary, fault};
 use super::invariants::{Book, View};
 use super::net::{Host, SharedWorld, SimNet, World};
@@ -47,6 +48,8 @@ pub struct Cluster {
     pub adversary: Adversary,
     /// What must hold.
     pub book: Book,
+    /// What the run has met.
+    pub coverage: Coverage,
     /// Acknowledgements so far.
     pub acknowledgements: u64,
     /// Tells on stderr what happens, node by node.
@@ -93,6 +96,7 @@ impl Cluster {
             operator,
             adversary,
             book,
+            coverage: Coverage::default(),
             acknowledgements: 0,
             narrate: false,
             told: BTreeMap::new(),
@@ -289,7 +293,9 @@ impl Cluster {
             flushed: serving.writer.store().flushed_index(),
             holdings: serving.batcher.holdings(),
         };
-        self.book.observe(&view)
+        self.book.observe(&view)?;
+        self.coverage.look(&self.nodes, place);
+        Ok(())
     }
 
     /// Tells what has changed with a node.

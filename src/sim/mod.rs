@@ -9,6 +9,7 @@
 //! seeds give equal traces. A violation is replayed by its seed.
 
 pub mod cluster;
+pub mod coverage;
 pub mod disk;
 pub mod faults;
 pub mod invariants;

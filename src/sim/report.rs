@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::faults::fault;
+
 /// An invariant that did not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
@@ -54,9 +56,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Faults of all kinds together.
+    /// What the adversary did, without what followed from it (frames that were lost, nodes that started again).
     #[must_use]
-    pub fn fault_count(&self) -> u64 {
-        self.faults.values().sum()
+    pub fn strike_count(&self) -> u64 {
+        fault::STRIKES.iter().filter_map(|name| self.faults.get(name)).sum()
     }
 }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use super::cluster::Cluster;
+use super::coverage::rare;
 use super::faults::fault;
 use super::invariants::End;
 use super::node::{DATA_DIR, Shape};
@@ -79,6 +80,13 @@ fn simulate(seed: u64, options: Options, report: &mut Report) -> Result<(), Viol
         for (name, count) in &node.rare {
             *report.rare.entry(name).or_insert(0) += count;
         }
+    }
+    for (name, count) in cluster.coverage.counts() {
+        *report.rare.entry(name).or_insert(0) += count;
+    }
+    let done = cluster.operator.counts;
+    for (name, count) in [(rare::MEMBER_REPLACED, done.replaced), (rare::MEMBER_PROMOTED, done.promoted)] {
+        *report.rare.entry(name).or_insert(0) += count;
     }
     let last = end.log().last();
     report.events_committed = last.map_or(0, |entry| entry.header().next_offset().prev().0);

@@ -1,17 +1,26 @@
-//! `tercet-sim`: simulated clusters under faults, seed after seed. Exit 4 on a violation.
+//! `tercet-sim`: simulated clusters under faults, seed after seed. Exit 4 on a violation, on a seed that does not repeat
+//! itself (`--twice`), and where something that matters never happened.
 
+mod totals;
+
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 
 use clap::Parser;
 use tercet::sim::{Options, Report, run};
+use totals::Totals;
+
+/// Fewer seeds than this need not meet everything.
+const COVERAGE_SEEDS: u64 = 500;
 
 /// Simulates whole clusters under faults, one for each seed, and checks every invariant.
 #[derive(Parser)]
 #[command(name = "tercet-sim", version)]
 struct Args {
-    /// How many seeds.
+    /// How many seeds. From 500 on, every fault and every rare state must occur.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
     /// The first seed.
@@ -20,6 +29,12 @@ struct Args {
     /// Nodes of each cluster; drawn from the seed by default.
     #[arg(long)]
     nodes: Option<u16>,
+    /// Threads, each with a seed of its own [default: one for each core].
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Runs each seed twice and compares all that it reports.
+    #[arg(long)]
+    twice: bool,
     /// One JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -31,35 +46,66 @@ struct Args {
     narrate: bool,
 }
 
-/// The seed at work, for the case that a panic ends the process.
-static SEED: AtomicU64 = AtomicU64::new(0);
+impl Args {
+    fn options(&self) -> Options {
+        Options { nodes: self.nodes, narrate: self.narrate, ..Options::default() }
+    }
 
-/// Sums over seeds.
-#[derive(Default)]
-struct Totals {
-    violations: u64,
-    trace_hash: u64,
-    simulated_ns: u64,
-    events: u64,
-    elections: u64,
-    faults: BTreeMap<&'static str, u64>,
-    rare: BTreeMap<&'static str, u64>,
+    fn threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or(cores).clamp(1, 256)
+    }
+
+    fn must_cover(&self) -> bool {
+        self.seeds >= COVERAGE_SEEDS && self.nodes.is_none()
+    }
 }
 
-impl Totals {
-    fn add(&mut self, report: &Report) {
-        self.violations += u64::from(report.violation.is_some());
-        self.trace_hash = tercet::base::checksum::fold64(self.trace_hash, report.trace_hash);
-        self.simulated_ns += report.simulated_ns;
-        self.events += report.events_committed;
-        self.elections += report.elections;
-        for (name, count) in &report.faults {
-            *self.faults.entry(name).or_insert(0) += count;
+thread_local! {
+    /// The seed at work, for the case that a panic ends the process.
+    static SEED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// One seed's report, and whether the same came out again.
+struct Outcome {
+    report: Report,
+    repeated: bool,
+}
+
+fn run_seed(seed: u64, args: &Args) -> Outcome {
+    SEED.set(seed);
+    let report = run(seed, args.options());
+    let repeated = !args.twice || run(seed, args.options()) == report;
+    Outcome { report, repeated }
+}
+
+/// Runs all seeds on the threads and hands their outcomes on in the order of the seeds.
+fn run_all(args: &Args, mut take: impl FnMut(&Outcome)) {
+    let end = args.seed.saturating_add(args.seeds);
+    let next = AtomicU64::new(args.seed);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..args.threads() {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || sender.send((seed, run_seed(seed, args))).is_err() {
+                        return;
+                    }
+                }
+            });
         }
-        for (name, count) in &report.rare {
-            *self.rare.entry(name).or_insert(0) += count;
+        drop(sender);
+        let (mut early, mut due) = (BTreeMap::new(), args.seed);
+        for (seed, outcome) in receiver {
+            early.insert(seed, outcome);
+            while let Some(outcome) = early.remove(&due) {
+                take(&outcome);
+                due += 1;
+            }
         }
-    }
+    });
 }
 
 fn main() -> ExitCode {
@@ -67,50 +113,34 @@ fn main() -> ExitCode {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         usual(info);
-        eprintln!("seed {} panicked; replay: tercet-sim --seeds 1 --seed {0}", SEED.load(Ordering::Relaxed));
+        eprintln!("seed {} panicked; replay: tercet-sim --seeds 1 --seed {0}", SEED.get());
         if cfg!(panic = "abort") {
             std::process::exit(4);
         }
     }));
     let mut totals = Totals::default();
-    for seed in args.seed..args.seed.saturating_add(args.seeds) {
-        SEED.store(seed, Ordering::Relaxed);
-        let report = run(seed, Options { nodes: args.nodes, narrate: args.narrate, ..Options::default() });
-        totals.add(&report);
+    run_all(&args, |Outcome { report, repeated }| {
+        totals.add(report);
+        let seed = report.seed;
         if let Some(violation) = &report.violation {
             eprintln!("seed {seed}: {violation}\nreplay: tercet-sim --seeds 1 --seed {seed}");
+        }
+        if !repeated {
+            totals.unrepeated += 1;
+            eprintln!("seed {seed}: not the same twice\nreplay: tercet-sim --seeds 1 --seed {seed} --twice");
         }
         if args.verbose {
             eprintln!("{report:?}");
         }
+    });
+    let missing = if args.must_cover() { totals.missing() } else { Vec::new() };
+    if args.json { totals.print_json(args.seed, args.seeds, &missing) } else { totals.print(args.seed, args.seeds) }
+    if !missing.is_empty() {
+        eprintln!("never happened, so nothing is known about it: {}", missing.join(", "));
     }
-    show(&args, &totals);
-    if totals.violations > 0 { ExitCode::from(4) } else { ExitCode::SUCCESS }
-}
-
-fn show(args: &Args, totals: &Totals) {
-    let simulated_s = totals.simulated_ns as f64 / 1e9;
-    let trace_hash = format!("{:016x}", totals.trace_hash);
-    if args.json {
-        let object = serde_json::json!({
-            "seed_first": args.seed,
-            "seeds": args.seeds,
-            "violations": totals.violations,
-            "trace_hash": trace_hash,
-            "simulated_s": simulated_s,
-            "events": totals.events,
-            "elections": totals.elections,
-            "faults": totals.faults,
-            "rare": totals.rare,
-        });
-        println!("{object}");
-        return;
-    }
-    println!(
-        "{} seeds from {}: {} violations, {} events, {} elections, {simulated_s:.0} s simulated, trace {trace_hash}",
-        args.seeds, args.seed, totals.violations, totals.events, totals.elections
-    );
-    for (name, count) in totals.faults.iter().chain(&totals.rare) {
-        println!("  {name:<24}{count:>10}");
+    if totals.violations + totals.unrepeated > 0 || !missing.is_empty() {
+        ExitCode::from(4)
+    } else {
+        ExitCode::SUCCESS
     }
 }

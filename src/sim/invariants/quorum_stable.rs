@@ -10,7 +10,6 @@ use crate::raft::{AppendOutcome, LogView, Message, TermRuns};
 
 /// What a disk holds for certain.
 struct Held {
-    incarnation: Incarnation,
     flushed: LogIndex,
     /// The terms of the node's log.
     log: TermRuns,
@@ -18,8 +17,9 @@ struct Held {
 
 #[derive(Default)]
 pub(super) struct QuorumStable {
-    /// Dead nodes' disks included.
-    held: BTreeMap<NodeId, Held>,
+    /// By node and formatting. Dead nodes' disks included, and lost ones too: an acknowledgement that is under way when a
+    /// disk is lost was true, and the fault atlas sees to it that it does no harm.
+    held: BTreeMap<(NodeId, Incarnation), Held>,
     /// Every configuration that was ever in force, by the index of its entry; one of a suffix that was cut off gives way
     /// to what came in its place.
     configurations: BTreeMap<LogIndex, Configuration>,
@@ -28,16 +28,13 @@ pub(super) struct QuorumStable {
 
 impl QuorumStable {
     fn note(&mut self, view: &View<'_>) {
-        let known = self.held.get(&view.node);
-        let is_known = known.is_some_and(|held| {
-            held.incarnation == view.incarnation
-                && held.flushed == view.flushed
-                && held.log == *view.raft.log()
-        });
+        let disk = (view.node, view.incarnation);
+        let known = self.held.get(&disk);
+        let is_known =
+            known.is_some_and(|held| held.flushed == view.flushed && held.log == *view.raft.log());
         if !is_known {
             let log = view.raft.log().clone();
-            let held = Held { incarnation: view.incarnation, flushed: view.flushed, log };
-            self.held.insert(view.node, held);
+            self.held.insert(disk, Held { flushed: view.flushed, log });
         }
         let (index, newest) = (view.configurations.index(), view.configurations.newest());
         if self.configurations.get(&index) != Some(newest) {
@@ -50,8 +47,9 @@ impl QuorumStable {
         let commit = view.raft.commit_index();
         let term = view.raft.term_at(commit);
         let holds = |node: NodeId, named: Incarnation| {
-            self.held.get(&node).is_some_and(|held| {
-                (named == Incarnation(0) || named == held.incarnation)
+            self.held.iter().any(|((of, incarnation), held)| {
+                *of == node
+                    && (named == Incarnation(0) || named == *incarnation)
                     && held.flushed >= commit
                     && held.log.term_at(commit) == term
             })
@@ -60,7 +58,7 @@ impl QuorumStable {
     }
 
     fn describe(&self) -> String {
-        let state = self.held.iter().map(|(node, held)| format!("{node}: {}", held.flushed));
+        let state = self.held.iter().map(|((node, _), held)| format!("{node}: {}", held.flushed));
         state.collect::<Vec<_>>().join(", ")
     }
 }

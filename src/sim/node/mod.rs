@@ -21,6 +21,7 @@ pub use clock::LocalClock;
 pub use running::{Core, Running, Serving};
 pub use shape::{CLUSTER, DATA_DIR, GROUP, Shape, client_address, peer_address};
 
+use super::coverage::{rare, recovery_row};
 use super::disk::SimDisk;
 use super::net::{Host, Owner, SharedWorld};
 use super::report::Violation;
@@ -31,12 +32,13 @@ use crate::base::clock::{NS_PER_MS, NS_PER_S};
 use crate::base::ids::{Incarnation, NodeId};
 use crate::base::prng::Prng;
 use crate::entry::Entry;
+use crate::log::layout::{HEADER_BYTES, HeaderFound, SegmentHeader};
 use crate::log::{self, Identity, LogError, Mender};
 use crate::raft::claim::is_unknown_claim;
 use assemble::Site;
 
 /// Rare states that agents count, by their counters.
-const COUNTED: [(&str, &str); 12] = [
+const COUNTED: [(&str, &str); 13] = [
     ("trim", "batcher_trims"),
     ("checkpoint", "log_writer_checkpoints"),
     ("checkpoint_installed", "batcher_checkpoints_installed"),
@@ -48,7 +50,8 @@ const COUNTED: [(&str, &str); 12] = [
     ("handshake_timed_out", "conductor_timed_out"),
     ("entry_mended", "mending_entries_mended"),
     ("mending_answer", "mending_answers"),
-    ("segment_recycled", "log_writer_recycled"),
+    ("disk_stall_noticed", "batcher_disk_stalls"),
+    ("disk_full_noticed", "log_writer_disk_full"),
 ];
 
 /// How a node went down.
@@ -193,6 +196,9 @@ impl SimNode {
         self.life += 1;
         self.restart_at_ns = None;
         self.paused_until_ns = 0;
+        if let Some(row) = recovery_row(&self.disk, shape) {
+            self.note_rare(row, 1);
+        }
         let (seed, world, clock) = (self.prng.next_u64(), Rc::clone(&self.world), self.clock.clone());
         let (id, incarnation) = (self.id, self.incarnation);
         let site = Site { id, incarnation, seed, shape, world: &world, clock: &clock };
@@ -323,6 +329,12 @@ impl SimNode {
         let truncations = running.serving().map_or(0, |serving| serving.batcher.raft().log_generation());
         let counted = COUNTED.map(|(name, counter)| (name, running.counters.value(counter).unwrap_or(0)));
         self.note_rare("conflict_truncation", truncations);
+        let heads = self.disk.files().into_iter().map(|file| self.disk.peek(&file, 0, HEADER_BYTES));
+        let is_recycled = |head: &Vec<u8>| {
+            matches!(SegmentHeader::decode(head), HeaderFound::Good(header) if header.recycled)
+        };
+        let recycled = heads.filter(is_recycled).count() as u64;
+        self.note_rare(rare::RECYCLED, recycled);
         for (name, count) in counted {
             self.note_rare(name, count);
         }
