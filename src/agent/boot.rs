@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::batcher::{Applied, BatcherStart, Configurations, memberships_of};
 use crate::base::ids::{LogIndex, Term};
+use crate::base::planted::{Bug, is_planted};
 use crate::entry::{Configuration, Durability, Entry, EntryKind, EntryView, LogFloor};
 use crate::log::hard_state::boot_id_hash;
 use crate::log::{
@@ -133,7 +134,8 @@ impl RecoveryVisitor for Rebuild {
             return;
         }
         let header = entry.header();
-        let is_in_state = self.ahead.is_some_and(|ahead| header.index <= ahead.index);
+        let is_in_state = self.ahead.is_some_and(|ahead| header.index <= ahead.index)
+            && !is_planted(Bug::AppliedTwiceAtStart);
         if header.kind == EntryKind::Configuration && !is_in_state {
             self.configuration_entry(entry, commit_hint);
         }
@@ -238,7 +240,10 @@ fn next_life(
     let mut stored = StoredHardState { boot_id_hash, closed: false, ..before.clone() };
     if accept_loss {
         stored.claimed_tail = None;
-    } else if durability == Durability::Memory && before.may_have_lost_cache(boot_id_hash) {
+    } else if durability == Durability::Memory
+        && before.may_have_lost_cache(boot_id_hash)
+        && !is_planted(Bug::LostCacheForgotten)
+    {
         let claimed = recovered.claimed_tail.map_or(Term::ZERO, |claimed| claimed.term);
         stored.claimed_tail = Some(unknown_claim(before.term.max(claimed)));
     }

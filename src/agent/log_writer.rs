@@ -10,6 +10,7 @@ use super::rings::LogWriterRings;
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::LogIndex;
 use crate::base::net::Readiness;
+use crate::base::planted::{Bug, is_planted};
 use crate::entry::Durability;
 use crate::log::{CatalogChange, Disk, LogError, LogStore, StoredHardState};
 use crate::metrics::{Counter, Counters};
@@ -189,6 +190,9 @@ impl<D: Disk> LogWriter<D> {
         if crate::log::faults::is_planted(crate::log::faults::VOTE_NOT_PERSISTED) {
             return Ok(());
         }
+        if is_planted(Bug::HardStateNotWritten) {
+            return Ok(());
+        }
         self.store.write_hard_state(state)
     }
 
@@ -281,6 +285,9 @@ impl<D: Disk> LogWriter<D> {
     /// Makes what was gathered stable in the cluster's sense, and reports it.
     fn write(&mut self) -> Result<(), LogError> {
         self.store.set_commit_hint(LogIndex(self.rings.commit_tail.commit_hint()));
+        if is_planted(Bug::CommitHintTooHigh) {
+            self.store.set_commit_hint(self.written);
+        }
         let before = (self.generation, self.written, self.flushed);
         match self.durability {
             Durability::Disk => self.flush()?,
@@ -321,6 +328,11 @@ impl<D: Disk> LogWriter<D> {
     fn flush(&mut self) -> Result<(), LogError> {
         #[cfg(feature = "faults")]
         if crate::log::faults::is_planted(crate::log::faults::ACK_BEFORE_FLUSH) {
+            let written = self.store.write_staged()?.last;
+            (self.written, self.flushed) = (written, written);
+            return Ok(());
+        }
+        if is_planted(Bug::FlushReportedAfterWrite) {
             let written = self.store.write_staged()?.last;
             (self.written, self.flushed) = (written, written);
             return Ok(());

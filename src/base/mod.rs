@@ -7,5 +7,6 @@ pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod net;
+pub mod planted;
 pub mod prng;
 pub mod units;

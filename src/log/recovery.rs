@@ -12,6 +12,7 @@ use super::scanner::{Looked, Rest, Scanner, Tail};
 use super::segment::{Published, Segment};
 use super::table::{Found, HeaderVerdict, Standing, Verdict, decide_entry, decide_header, decide_slots};
 use crate::base::ids::{ClusterId, EntryId, GroupId, LogIndex};
+use crate::base::planted::{Bug, is_planted};
 use crate::entry::EntryView;
 use crate::raft::TermRuns;
 
@@ -569,7 +570,12 @@ impl<'v> Walk<'v> {
             }
         }
         self.visitor.ended(spot.standing, found);
-        match decide_entry(spot.standing, found) {
+        if is_planted(Bug::NoClaimedTail) {
+            claimed = None;
+        }
+        let verdict = decide_entry(spot.standing, found);
+        let cuts = is_planted(Bug::CorruptionCut) && verdict == Verdict::Corrupt;
+        match if cuts { Verdict::Cut } else { verdict } {
             Verdict::Take | Verdict::End => {}
             Verdict::Cut => {
                 let (file, last) = (segment.path().to_owned(), self.tail.id);

@@ -21,11 +21,15 @@ use super::scanner::{Scanner, Tail};
 use super::segment::{CatalogChange, Segment};
 use super::store::LogStore;
 use crate::base::ids::LogIndex;
+use crate::base::planted::{Bug, is_planted};
 
 impl<D: Disk> LogStore<D> {
     /// Seals the full active segment and goes on in a fresh one.
     pub(super) fn roll(&mut self) -> Result<(), LogError> {
         self.write_staged()?;
+        if is_planted(Bug::RollWithoutSync) {
+            self.flushed = self.written;
+        }
         if self.written.id.index > self.flushed.id.index {
             self.sync_active()?;
         }
@@ -162,7 +166,9 @@ impl<D: Disk> LogStore<D> {
         file.sync_data()?;
         self.pulse.beat();
         self.disk.rename(&self.group_dir.join(SPARE_NAME), &self.group_dir.join(segment_name(header.seq)))?;
-        self.disk.sync_dir(&self.group_dir)?;
+        if !is_planted(Bug::DirectoryNotSynced) {
+            self.disk.sync_dir(&self.group_dir)?;
+        }
         self.pulse.beat();
         Ok(())
     }

@@ -29,6 +29,7 @@ use super::retention::{Checkpoints, Doomed, SegmentMark};
 use super::scanner::Tail;
 use super::segment::{CatalogChange, Published};
 use crate::base::ids::{ClusterId, EntryId, LogIndex};
+use crate::base::planted::{Bug, is_planted};
 use crate::entry::Entry;
 
 /// Bytes written before their writeback is begun.
@@ -261,6 +262,9 @@ impl<D: Disk> LogStore<D> {
     pub fn flush(&mut self) -> Result<Flushed, LogError> {
         self.write_staged()?;
         if self.written.id.index > self.flushed.id.index {
+            if is_planted(Bug::WatermarkBeforeData) {
+                self.flushed = self.written;
+            }
             if self.slot_is_behind() {
                 self.write_slot(|slot| slot)?;
             }
@@ -270,7 +274,9 @@ impl<D: Disk> LogStore<D> {
     }
 
     pub(super) fn sync_active(&mut self) -> Result<(), LogError> {
-        if let Err(error) = self.active().segment.file().sync_data() {
+        if let Err(error) = self.active().segment.file().sync_data()
+            && !is_planted(Bug::FailedFlushIgnored)
+        {
             return Err(self.fail_sync(error));
         }
         self.flushed = self.written;

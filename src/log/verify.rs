@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::LogOptions;
+use super::checkpoint::StoredCheckpoint;
 use super::disk::{Disk, DiskErrorKind};
 use super::error::LogError;
 use super::hard_state::{HardStateFile, StoredHardState};
 use super::identity::Identity;
 use super::layout::{HARD_STATE_NAME, LOCK_NAME, group_dir};
-use super::checkpoint::StoredCheckpoint;
 use super::recovery::{Depth, EntriesOnly, Place, RecoveryReport, RecoveryVisitor};
 use super::table::{Found, Standing};
 use crate::base::ids::{EntryId, LogIndex, Offset};

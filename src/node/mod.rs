@@ -86,7 +86,8 @@ impl RunningNode {
     /// As [`RunningNode::start`].
     pub fn start_as_told(settings: &Settings, accept_loss: bool) -> Result<(Self, StartReport), NodeError> {
         let settings = settings.clone();
-        let mut node = Self { settings, accept_loss, manager: None, mending: None, last_damage: None, reads_all: false };
+        let mut node =
+            Self { settings, accept_loss, manager: None, mending: None, last_damage: None, reads_all: false };
         let report = node.launch()?;
         Ok((node, report))
     }

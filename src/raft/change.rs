@@ -19,6 +19,7 @@ use super::progress::{Progress, ProgressState};
 use super::ready::Role;
 use super::timer::TimerKind;
 use crate::base::ids::{EntryId, LogIndex, NodeId};
+use crate::base::planted::{Bug, is_planted};
 
 /// Entries by which a learner's stable log may end before the leader's when it becomes a voter: as many as are in flight
 /// to a peer under load. The cluster can do without its vote while it makes them up.
@@ -201,6 +202,6 @@ impl Raft {
 
     /// Whether the membership says of this node's id that another formatting of its disk is meant.
     pub(super) fn is_denied(&self) -> bool {
-        self.memberships.newest().denies(self.config.id)
+        self.memberships.newest().denies(self.config.id) && !is_planted(Bug::ReplacedDiskVotes)
     }
 }

@@ -14,6 +14,7 @@ use super::node::Raft;
 use super::ready::Role;
 use super::timer::TimerKind;
 use crate::base::ids::{EntryId, NodeId, Term};
+use crate::base::planted::{Bug, is_planted};
 
 /// Votes, or pre-votes, of this campaign. The own vote is not among them: it counts once it is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -76,9 +77,14 @@ impl Raft {
 
     /// Whether a candidate whose log ends at `last` is one this node could vote for.
     fn would_support(&self, last: EntryId) -> bool {
+        if is_planted(Bug::VoteWithoutLogCheck) {
+            return true;
+        }
+        let longer = (last.index, last.term) >= (self.last_id().index, self.last_id().term);
         // `EntryId` compares (term, index) in that order (PITFALLS 6).
-        last >= self.last_id()
-            && self.claimed_tail().is_none_or(|claimed| last >= claimed)
+        (last >= self.last_id() || (is_planted(Bug::LongerLogWins) && longer))
+            && (self.claimed_tail().is_none_or(|claimed| last >= claimed)
+                || is_planted(Bug::ClaimDoesNotBind))
             // A log that goes further names the voters, and its owner counts by these names.
             && (self.knows_the_voters() || last.index > self.memberships.index())
     }
@@ -135,8 +141,13 @@ impl Raft {
             self.hard.put(HardState { voted_for: Some(from), ..hard });
             self.timers.set(TimerKind::Election);
         }
+        let reply = Message::VoteReply { term: hard.term, granted, last: self.last_id() };
+        if is_planted(Bug::VoteReplyBeforeDurable) {
+            self.out.push(from, reply);
+            return;
+        }
         // Held until term and vote are durable (PITFALLS 2).
-        self.send(from, Message::VoteReply { term: hard.term, granted, last: self.last_id() });
+        self.send(from, reply);
     }
 
     pub(super) fn on_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
@@ -144,7 +155,8 @@ impl Raft {
             self.adopt_term(term);
             return;
         }
-        if granted && term == self.term() && self.role == Role::Candidate {
+        let counts = term == self.term() || is_planted(Bug::StaleVoteCounted);
+        if granted && counts && self.role == Role::Candidate {
             self.note_vote(from);
             self.count_votes();
         }

@@ -19,6 +19,7 @@ use super::node::Raft;
 use super::ready::{LogOp, Role};
 use super::timer::TimerKind;
 use crate::base::ids::{EntryId, LogIndex, NodeId, Term};
+use crate::base::planted::{Bug, is_planted};
 
 /// What was verified against the log of this term's leader. Starts anew in each term, so that nothing acknowledged to
 /// an older leader is credited to a newer one (PITFALLS 16).
@@ -76,7 +77,8 @@ impl Raft {
         }
         let base = self.log.base();
         // Entries that retention has removed were committed, so they match (PITFALLS 24).
-        if prev.index >= base.index && !self.log.contains(prev) {
+        let is_known = prev.index < base.index && !is_planted(Bug::PurgedPrevConflicts);
+        if !is_known && !self.log.contains(prev) {
             self.reject(from, prev);
             return;
         }
@@ -100,7 +102,8 @@ impl Raft {
             return;
         }
         // Committed, so a log that is committed as far, or has that entry, agrees with the leader's up to there.
-        if id.index > self.commit && !self.log.contains(id) {
+        let is_news = id.index > self.commit && !self.log.contains(id);
+        if is_news || (is_planted(Bug::OldCheckpointInstalled) && id.index < self.log.last_index()) {
             self.log = TermRuns::after(id);
             self.begin_memberships(memberships);
             self.stable = LogIndex::ZERO;
@@ -152,6 +155,9 @@ impl Raft {
         let skip = if prev.index == last { 0 } else { self.count_known(prev.index, entries) };
         if skip == entries.len() {
             // Nothing new: a delayed, shorter Append never deletes what follows (PITFALLS 18).
+            if is_planted(Bug::ShorterAppendCuts) && end < last {
+                self.truncate_from(end.next());
+            }
             return end;
         }
         let first = prev.index.plus(skip as u64).next();
@@ -201,7 +207,8 @@ impl Raft {
     pub(super) fn acknowledge(&mut self, asked: bool) {
         let Some(leader) = self.leader.filter(|_| self.leading.is_none()) else { return };
         let appended = self.verified.up_to;
-        let stable = self.stable.min(appended);
+        let stable =
+            if is_planted(Bug::FollowerAcksUnflushed) { appended } else { self.stable.min(appended) };
         self.settle_claim_by_log(stable);
         if !asked && stable <= self.verified.acknowledged {
             return;
@@ -215,10 +222,13 @@ impl Raft {
         if !self.hear_leader(from, term) {
             return;
         }
-        let appended = self.verified.up_to;
+        let all = is_planted(Bug::HeartbeatClaimsAll);
+        let appended = if all { self.log.last_index() } else { self.verified.up_to };
+        let known = if is_planted(Bug::CommitBeyondVerified) { self.log.last_index() } else { appended };
         // A node that restarted in this term has verified nothing yet, whatever the leader remembers (PITFALLS 20).
-        self.commit_to(commit.min(appended).max(self.commit));
-        let stable = self.stable.min(appended);
+        self.commit_to(commit.min(known).max(self.commit));
+        let unflushed = is_planted(Bug::HeartbeatAcksUnflushed);
+        let stable = if unflushed { appended } else { self.stable.min(appended) };
         self.verified.acknowledged = self.verified.acknowledged.max(stable);
         self.send(from, Message::HeartbeatReply { term: self.term(), round, appended, stable });
         self.ask_leader_about_doubt(from);

@@ -14,6 +14,7 @@ use super::ready::{LogOp, Role, SendPlan};
 use super::timer::TimerKind;
 use super::transfer::Transfer;
 use crate::base::ids::{LogIndex, NodeId, Term};
+use crate::base::planted::{Bug, is_planted};
 
 /// State of a leader, made anew in each term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -116,7 +117,7 @@ impl Raft {
             self.adopt_term(term);
         }
         // Acknowledgements count only in the term in which they were given (PITFALLS 16).
-        term == self.term() && self.leading.is_some()
+        (term == self.term() || is_planted(Bug::AckOfOtherTermCounts)) && self.leading.is_some()
     }
 
     pub(super) fn on_append_reply(&mut self, from: NodeId, term: Term, outcome: AppendOutcome) {
@@ -176,12 +177,17 @@ impl Raft {
     pub(super) fn count_commit(&mut self) {
         let Some(leading) = &self.leading else { return };
         let mut stable = Values::new();
-        for &voter in self.memberships.newest().voters() {
+        let own = if is_planted(Bug::LeaderCountsUnflushed) { self.log.last_index() } else { self.stable };
+        let newest = self.memberships.newest();
+        let learners = if is_planted(Bug::LearnersCounted) { newest.learners() } else { &[] };
+        for &voter in newest.voters().iter().chain(learners) {
             let of_peer = leading.peers.iter().find(|peer| peer.peer() == voter).map(Progress::stable);
-            stable.push(of_peer.unwrap_or(self.stable).get());
+            stable.push(of_peer.unwrap_or(own).get());
         }
         let reached = LogIndex(stable.reached_by_majority());
-        if reached > self.commit && self.log.term_at(reached) == Some(self.term()) {
+        let of_this_term =
+            self.log.term_at(reached) == Some(self.term()) || is_planted(Bug::OldTermCommitted);
+        if reached > self.commit && of_this_term {
             self.commit_to(reached);
             self.reads_may_begin();
             self.leave_if_removed();

@@ -14,6 +14,7 @@ use super::progress::Progress;
 use super::ready::{LogOp, NotLeader, ReadAborted, Ready, Role, RoleChange};
 use super::timer::{TimerKind, TimerSlots};
 use crate::base::ids::{EntryId, LogIndex, NodeId, Term};
+use crate::base::planted::{Bug, is_planted};
 
 /// What does not change while the node runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +99,10 @@ impl Raft {
             config.inflight_entries_limit > 0 && config.inflight_bytes_limit > 0,
             "windows are not empty"
         );
-        let Restored { hard_state, memberships, log, commit_hint } = restored;
+        let Restored { mut hard_state, memberships, log, commit_hint } = restored;
+        if is_planted(Bug::VoteForgottenAtRestart) {
+            hard_state.voted_for = None;
+        }
         let membership = memberships.newest();
         let last = log.last_id();
         let mut hard = HardStateCell::restored(hard_state);
@@ -229,7 +233,8 @@ impl Raft {
     /// Reports about an older log are ignored: the same index may be another entry by now (PITFALLS 28).
     pub fn log_stable(&mut self, generation: u64, index: LogIndex) {
         let index = index.min(self.log.last_index());
-        if self.halted || generation != self.generation || index <= self.stable {
+        let is_stale = generation != self.generation && !is_planted(Bug::StaleFlushCounts);
+        if self.halted || is_stale || index <= self.stable {
             return;
         }
         self.stable = index;
@@ -380,6 +385,9 @@ impl Raft {
         if matches!(self.role, Role::Candidate | Role::PreCandidate) {
             self.out.drop_held_requests();
             self.tally = Tally::default();
+        }
+        if is_planted(Bug::VoteForgottenOnStepDown) && self.role == Role::Candidate {
+            self.hard.put(HardState { voted_for: None, ..*self.hard.get() });
         }
         self.role = if self.is_voter() { Role::Follower } else { Role::Learner };
     }

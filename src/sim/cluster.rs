@@ -396,7 +396,9 @@ impl Cluster {
     fn replace_who_waits_in_vain(&mut self, now_ns: u64) {
         let was_replaced = |node: &SimNode| node.formattings > 1;
         for place in 0..self.nodes.len() {
-            let waits = self.nodes[place].mends_since_ns.is_some_and(|since_ns| since_ns + MENDING_PATIENCE_NS < now_ns);
+            let waits = self.nodes[place]
+                .mends_since_ns
+                .is_some_and(|since_ns| since_ns + MENDING_PATIENCE_NS < now_ns);
             let others = self.nodes.iter().enumerate().any(|(at, node)| at != place && was_replaced(node));
             if waits && others {
                 self.nodes[place].note_rare("mending_in_vain", 1);

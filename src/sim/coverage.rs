@@ -68,7 +68,6 @@ pub mod rare {
         "row_durable_damaged_header",
         "row_durable_zeros",
         "row_durable_unreadable",
-        "row_unproven_stale",
         "row_unproven_damaged_body",
         "row_unproven_damaged_header",
         "row_unproven_hole",

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::base::ids::{Epoch, LogIndex, Offset, ProducerId, Sequence};
+use crate::base::planted::{Bug, is_planted};
 use crate::entry::{EntryError, EntryHeader, EntryKind, EntryView, EventsView};
 
 use super::groups::{Groups, each_event};
@@ -299,8 +300,11 @@ impl Producers {
         if sequence == expected {
             return Admit::Append;
         }
+        if is_planted(Bug::PendingDuplicateAppended) && tail.pending.is_some() {
+            return Admit::Append;
+        }
         if sequence > expected || sequence == Sequence::ZERO {
-            return Admit::Gap { expected };
+            return if is_planted(Bug::GapAccepted) { Admit::Append } else { Admit::Gap { expected } };
         }
         tail.pending
             .and_then(|pending| self.classify_pending(id, pending, sequence))
@@ -319,6 +323,10 @@ impl Producers {
 
     fn classify_committed(&self, id: ProducerId, sequence: Sequence) -> Admit {
         let offset = self.table.get(id).and_then(|producer| producer.runs.offset_of(sequence));
+        let offset = offset.map(|offset| match is_planted(Bug::DuplicateAtWrongOffset) {
+            true => self.tail().next_offset,
+            false => offset,
+        });
         offset.map_or(Admit::DuplicateOffsetUnknown, |offset| Admit::Duplicate { offset })
     }
 

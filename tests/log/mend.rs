@@ -206,7 +206,11 @@ fn a_true_entry_in_the_wrong_place_is_told_by_the_room_and_the_run_is_widened() 
     let mut mender = library.mender();
     let run = mender.runs()[0].clone();
     assert_eq!((run.first.0, run.last.0), (first as u64 + 1, first as u64 + 3), "{run}");
-    assert_eq!(check_copy(&run, &library.copy_of(&run)), Err(Mismatch::End), "the chain fits, the room does not");
+    assert_eq!(
+        check_copy(&run, &library.copy_of(&run)),
+        Err(Mismatch::End),
+        "the chain fits, the room does not"
+    );
     assert!(!mender.fits(0, &library.copy_of(&run)));
     assert!(mender.widen(0));
     while !mender.fits(0, &library.copy_of(&mender.runs()[0])) {

@@ -134,7 +134,11 @@ fn main() -> ExitCode {
         }
     });
     let missing = if args.must_cover() { totals.missing() } else { Vec::new() };
-    if args.json { totals.print_json(args.seed, args.seeds, &missing) } else { totals.print(args.seed, args.seeds) }
+    if args.json {
+        totals.print_json(args.seed, args.seeds, &missing)
+    } else {
+        totals.print(args.seed, args.seeds)
+    }
     if !missing.is_empty() {
         eprintln!("never happened, so nothing is known about it: {}", missing.join(", "));
     }

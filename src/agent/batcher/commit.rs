@@ -10,6 +10,7 @@ use crate::agent::control::Fatal;
 use crate::agent::rings::DeliveryNotice;
 use crate::base::clock::Clock;
 use crate::base::ids::{LogIndex, NodeId, Offset, Term};
+use crate::base::planted::{Bug, is_planted};
 use crate::entry::{Entry, EntryKind};
 use crate::protocol::client::{AckKind, AckRun, ChangeCode, RequestErrorCode};
 use crate::stream::Applied as Outcome;
@@ -39,13 +40,14 @@ impl<C: Clock> Batcher<C> {
             let entry =
                 self.hot.get(index).cloned().expect("entries past the applied index are in the hot tail");
             self.apply(&entry);
-            if self.rings.to_delivery.push(DeliveryNotice::Committed(entry)).is_err() {
+            let delivered = is_planted(Bug::UncommittedDelivered);
+            if !delivered && self.rings.to_delivery.push(DeliveryNotice::Committed(entry)).is_err() {
                 // Delivery finds the gap and reads the log instead: a slow subscriber delays nobody.
             }
         }
         self.rings.commit_tail.publish(self.applied.index.0, self.applied.next_offset.prev().0);
         self.publish_hint();
-        self.acknowledge(commit);
+        self.acknowledge(if is_planted(Bug::AckBeforeCommit) { self.tail.index } else { commit });
     }
 
     fn apply(&mut self, entry: &Entry) {

@@ -10,6 +10,7 @@ use crate::agent::commands::{Installation, LogCommand, SenderCommand};
 use crate::agent::control::Fatal;
 use crate::base::clock::Clock;
 use crate::base::ids::{EntryId, LogIndex, NodeId};
+use crate::base::planted::{Bug, is_planted};
 use crate::entry::{Entry, LogBase};
 use crate::log::checkpoint::CHECKPOINT_BYTES_MAX;
 use crate::log::{Checkpoint, CheckpointOrder, HotTail};
@@ -260,7 +261,9 @@ impl<C: Clock> Batcher<C> {
         let Checkpoint { id: of_state, chain, next_offset, .. } = checkpoint;
         let state = Applied { index: of_state.index, chain, next_offset };
         self.ahead = (of_state != id).then_some(state);
-        self.producers = producers;
+        if !is_planted(Bug::DedupNotInCheckpoint) {
+            self.producers = producers;
+        }
         if let Ok(configuration) = checkpoint.configuration() {
             self.begin_configurations(checkpoint.configuration.index(), configuration);
         }

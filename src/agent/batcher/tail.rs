@@ -9,8 +9,10 @@ use super::{Batcher, BatcherCounters, BatcherSettings, commit, hard_state, pendi
 use crate::agent::commands::LogCommand;
 use crate::agent::control::{Control, Fatal};
 use crate::agent::rings::BatcherRings;
+use crate::agent::rings::DeliveryNotice;
 use crate::base::clock::Clock;
 use crate::base::ids::{EntryId, LogIndex, Offset};
+use crate::base::planted::{Bug, is_planted};
 use crate::entry::{BatchAccumulator, Entry, EntryKind, LogFloor, SealContext};
 use crate::log::{HotTail, Pulse, SegmentMark, StoredHardState};
 use crate::metrics::Counters;
@@ -199,6 +201,9 @@ impl<C: Clock> Batcher<C> {
         if entry.header().kind == EntryKind::Configuration {
             self.configure(&entry);
         }
+        if is_planted(Bug::UncommittedDelivered) {
+            let _ = self.rings.to_delivery.push(DeliveryNotice::Committed(entry.clone()));
+        }
         self.hand_to_writer(LogCommand::Append(entry));
     }
 
@@ -248,8 +253,12 @@ impl<C: Clock> Batcher<C> {
         self.unwritten.truncate_from(first_removed);
         self.written = self.written.min(first_removed.prev());
         self.flushed = self.flushed.min(first_removed.prev());
-        self.producers.drop_overlay();
-        self.unconfigure(first_removed);
+        if !is_planted(Bug::DedupNotRolledBack) {
+            self.producers.drop_overlay();
+        }
+        if !is_planted(Bug::ConfigurationNotRolledBack) {
+            self.unconfigure(first_removed);
+        }
         let kept = first_removed.prev();
         let (chain, next_offset, log_time_ns) = if kept == self.applied.index {
             // Log time of the applied entry may be unknown after a restart; never going back is what matters.

@@ -106,7 +106,9 @@ impl Adversary {
         }
         let Target { path, must_go, .. } = target;
         if name == fault::READ_ERROR {
-            disk.fail_reads(&path, begins..ends);
+            // Sometimes behind the watermark, where what was torn would be.
+            let behind = if !must_go && self.prng.chance(300_000) { ends - begins } else { 0 };
+            disk.fail_reads(&path, begins + behind..ends + behind);
         } else if bytes.is_empty() || bytes == disk.peek(&path, position, bytes.len()) {
             return;
         } else {
@@ -150,11 +152,7 @@ fn pick_target(prng: &mut Prng, disk: &SimDisk) -> Option<Target> {
     let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let is_of = |path: &&PathBuf, checkpoint: bool| {
         name(path).is_some_and(|name| {
-            if checkpoint {
-                name.starts_with("checkpoint-")
-            } else {
-                parse_segment_name(&name).is_some()
-            }
+            if checkpoint { name.starts_with("checkpoint-") } else { parse_segment_name(&name).is_some() }
         })
     };
     let checkpoint = kind < 20;

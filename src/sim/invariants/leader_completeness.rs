@@ -20,7 +20,9 @@ pub(super) struct LeaderCompleteness {
 impl LeaderCompleteness {
     fn note_committed(&mut self, view: &View<'_>) {
         let commit = view.raft.commit_index();
-        if let Some((_, committed_in)) = commit.0.checked_sub(1).and_then(|at| self.known.get_mut(at as usize)) {
+        if let Some((_, committed_in)) =
+            commit.0.checked_sub(1).and_then(|at| self.known.get_mut(at as usize))
+        {
             *committed_in = view.raft.term().min(*committed_in);
         }
         while (self.known.len() as u64) < commit.0 {

@@ -184,7 +184,9 @@ impl Book {
         let split = crate::protocol::frame::split_frame(frame);
         let Ok(Some((frame, _))) = split else { return Ok(false) };
         let Ok(PeerFrame::Raft { message, .. }) = decode_peer_frame(frame) else { return Ok(false) };
-        self.each(|invariant| invariant.answered(&Answer { from, incarnation, to, message: &message, flushed }))?;
+        self.each(|invariant| {
+            invariant.answered(&Answer { from, incarnation, to, message: &message, flushed })
+        })?;
         Ok(matches!(message, Message::VoteReply { granted: true, .. }))
     }
 

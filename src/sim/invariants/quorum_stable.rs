@@ -30,8 +30,7 @@ impl QuorumStable {
     fn note(&mut self, view: &View<'_>) {
         let disk = (view.node, view.incarnation);
         let known = self.held.get(&disk);
-        let is_known =
-            known.is_some_and(|held| held.flushed == view.flushed && held.log == *view.raft.log());
+        let is_known = known.is_some_and(|held| held.flushed == view.flushed && held.log == *view.raft.log());
         if !is_known {
             let log = view.raft.log().clone();
             self.held.insert(disk, Held { flushed: view.flushed, log });
@@ -79,8 +78,7 @@ impl Invariant for QuorumStable {
         let of_entry = self.configurations.range(..=commit).next_back();
         let later = self.configurations.range(commit.next()..);
         let possible = of_entry.into_iter().chain(later).map(|(_, configuration)| configuration);
-        let has_quorum =
-            |known: &Configuration| self.holders(known, view) > known.voters.len() / 2;
+        let has_quorum = |known: &Configuration| self.holders(known, view) > known.voters.len() / 2;
         if !possible.clone().any(has_quorum) {
             let best = possible.map(|known| self.holders(known, view)).max().unwrap_or(0);
             return Err(format!(

@@ -71,7 +71,13 @@ impl Site<'_> {
 
     fn welcome(&self, durability: Durability) -> Welcome {
         let members = self.shape.ids().map(|member| (member, client_address(member).to_string()));
-        Welcome { cluster_id: CLUSTER, node_id: self.id, group: GROUP, durability, members: members.collect() }
+        Welcome {
+            cluster_id: CLUSTER,
+            node_id: self.id,
+            group: GROUP,
+            durability,
+            members: members.collect(),
+        }
     }
 
     fn batcher_settings(&self) -> BatcherSettings {
@@ -108,10 +114,8 @@ impl Site<'_> {
         let core = make(rings.batcher, rings.log_writer, rings.reader, &control, &counters);
         let welcome = self.welcome(conductor.durability);
         let listeners = self.net(CONDUCTOR);
-        let ports = (
-            listeners.listen(peer_address(self.id), true),
-            listeners.listen(client_address(self.id), false),
-        );
+        let ports =
+            (listeners.listen(peer_address(self.id), true), listeners.listen(client_address(self.id), false));
         let conductor =
             Conductor::new(listeners, conductor, ports, pins, rings.conductor, control.clone(), &counters);
         let receivers = rings.receivers.into_iter().enumerate();

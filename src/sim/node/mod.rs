@@ -30,6 +30,7 @@ use crate::agent::boot::{BootError, boot};
 use crate::agent::control::Fatal;
 use crate::base::clock::{NS_PER_MS, NS_PER_S};
 use crate::base::ids::{Incarnation, NodeId};
+use crate::base::planted::{Bug, is_planted};
 use crate::base::prng::Prng;
 use crate::entry::Entry;
 use crate::log::layout::{HEADER_BYTES, HeaderFound, SegmentHeader};
@@ -330,9 +331,7 @@ impl SimNode {
         let counted = COUNTED.map(|(name, counter)| (name, running.counters.value(counter).unwrap_or(0)));
         self.note_rare("conflict_truncation", truncations);
         let heads = self.disk.files().into_iter().map(|file| self.disk.peek(&file, 0, HEADER_BYTES));
-        let is_recycled = |head: &Vec<u8>| {
-            matches!(SegmentHeader::decode(head), HeaderFound::Good(header) if header.recycled)
-        };
+        let is_recycled = |head: &Vec<u8>| matches!(SegmentHeader::decode(head), HeaderFound::Good(header) if header.recycled);
         let recycled = heads.filter(is_recycled).count() as u64;
         self.note_rare(rare::RECYCLED, recycled);
         for (name, count) in counted {
@@ -455,7 +454,7 @@ impl SimNode {
                 Ok(Outcome::GaveUp(format!("{what}; it was found before, and mending found nothing")))
             }
             found => {
-                (self.last_damage, self.reads_all) = (found, true);
+                (self.last_damage, self.reads_all) = (found, !is_planted(Bug::DamageNotLookedFor));
                 self.note_rare("damage_found_while_serving", 1);
                 Ok(Outcome::Anew)
             }

@@ -147,8 +147,7 @@ impl Running {
     pub(super) fn agents(&self) -> impl Iterator<Item = &dyn Agent> {
         let receivers = self.receivers.iter().map(|agent| agent as &dyn Agent);
         let senders = self.senders.iter().map(|agent| agent as &dyn Agent);
-        let others: [&dyn Agent; 4] =
-            [&self.dispatcher, self.core.agent(), &self.delivery, &self.conductor];
+        let others: [&dyn Agent; 4] = [&self.dispatcher, self.core.agent(), &self.delivery, &self.conductor];
         receivers.chain(senders).chain(others)
     }
 

@@ -137,8 +137,7 @@ impl Operator {
                 let named = self.prng.chance(500_000);
                 let incarnation = if named { incarnation } else { Incarnation(0) };
                 // What is so already is done at once, so both are simply asked for in turns.
-                let kind =
-                    if self.prng.chance(500_000) { ChangeKind::Replace } else { ChangeKind::Promote };
+                let kind = if self.prng.chance(500_000) { ChangeKind::Replace } else { ChangeKind::Promote };
                 Some(Job::Change(MemberChange { kind, node, incarnation }))
             }
         };
