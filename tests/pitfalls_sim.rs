@@ -60,18 +60,18 @@ fn converge(cluster: &mut Cluster) {
 /// The place of the node that leads in the newest term.
 fn leader(cluster: &Cluster) -> Option<usize> {
     let leading = cluster.nodes.iter().enumerate().filter_map(|(place, node)| {
-        let raft = node.running.as_ref()?.batcher.raft();
+        let raft = node.serving()?.batcher.raft();
         (raft.role() == Role::Leader).then(|| (raft.term(), place))
     });
     leading.max().map(|(_, place)| place)
 }
 
 fn committed(cluster: &Cluster, place: usize) -> LogIndex {
-    cluster.nodes[place].running.as_ref().map_or(LogIndex::ZERO, |running| running.batcher.applied().0)
+    cluster.nodes[place].serving().map_or(LogIndex::ZERO, |serving| serving.batcher.applied().0)
 }
 
 fn term(cluster: &Cluster, place: usize) -> u64 {
-    cluster.nodes[place].running.as_ref().map_or(0, |running| running.batcher.raft().term().0)
+    cluster.nodes[place].serving().map_or(0, |serving| serving.batcher.raft().term().0)
 }
 
 #[test]

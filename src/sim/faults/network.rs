@@ -39,11 +39,7 @@ impl Adversary {
                 }
                 self.count(fault::PARTITION_ONE_WAY);
             }
-            4 if self.knows(fault::STREAM_RESET) => {
-                if world.reset_one() {
-                    self.count(fault::STREAM_RESET);
-                }
-            }
+            4 if self.knows(fault::STREAM_RESET) && world.reset_one() => self.count(fault::STREAM_RESET),
             5 if self.knows(fault::CLOG) => {
                 world.clog(a, b, now_ns + self.prng.between(NS_PER_MS, CLOG_MAX_NS));
                 if self.prng.chance(300_000) {
