@@ -105,6 +105,12 @@ impl Cluster {
         }
     }
 
+    /// No faults from the beginning, and nobody hands leadership over.
+    pub fn be_kind(&mut self) {
+        self.adversary.next_ns = u64::MAX;
+        self.operator.settle_down();
+    }
+
     /// Simulated time.
     #[must_use]
     pub fn now_ns(&self) -> u64 {

@@ -70,7 +70,7 @@ fn simulate(seed: u64, options: Options, report: &mut Report) -> Result<(), Viol
     let mut cluster = Cluster::new(shape, &plans, &mut prng);
     cluster.narrate = options.narrate;
     if !options.faults {
-        cluster.adversary.next_ns = u64::MAX;
+        cluster.be_kind();
     }
     let outcome = both_phases(&mut cluster, options);
     fill(report, &cluster);
