@@ -133,17 +133,32 @@ thread_local! {
     static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
+/// The bug that is planted in all threads that have none of their own: its place in [`Bug::ALL`] and one; 0: none.
+#[cfg(feature = "faults")]
+static PLANTED_EVERYWHERE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
 /// Plants a bug in what this thread does from now on, instead of the one before; `None` takes it out.
 #[cfg(feature = "faults")]
 pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
 }
 
+/// Plants a bug in what every thread does from now on that has none of its own, for checkers with threads of theirs.
+#[cfg(feature = "faults")]
+pub fn plant_everywhere(bug: Option<Bug>) {
+    let place = bug.and_then(|bug| Bug::ALL.iter().position(|known| *known == bug));
+    PLANTED_EVERYWHERE.store(place.map_or(0, |place| place + 1), std::sync::atomic::Ordering::SeqCst);
+}
+
 /// Whether this bug is planted in what this thread does.
 #[cfg(feature = "faults")]
 #[must_use]
 pub fn is_planted(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
+    let everywhere = || {
+        let place = PLANTED_EVERYWHERE.load(std::sync::atomic::Ordering::SeqCst);
+        place.checked_sub(1).map(|place| Bug::ALL[place])
+    };
+    PLANTED.get().or_else(everywhere) == Some(bug)
 }
 
 /// Whether this bug is planted: never, without the feature `faults`.

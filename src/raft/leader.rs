@@ -82,7 +82,8 @@ impl Raft {
         leading.round += 1;
         leading.reads.round_started(leading.round);
         for peer in &mut leading.peers {
-            let known = commit.min(peer.appended());
+            let all = is_planted(Bug::CommitBeyondVerified);
+            let known = if all { commit } else { commit.min(peer.appended()) };
             peer.note_commit_sent(commit, known);
             let heartbeat = Message::Heartbeat { term, commit: known, round: leading.round };
             // A leader's hard state is durable, so nothing needs to be held.

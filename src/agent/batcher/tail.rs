@@ -253,9 +253,7 @@ impl<C: Clock> Batcher<C> {
         self.unwritten.truncate_from(first_removed);
         self.written = self.written.min(first_removed.prev());
         self.flushed = self.flushed.min(first_removed.prev());
-        if !is_planted(Bug::DedupNotRolledBack) {
-            self.producers.drop_overlay();
-        }
+        self.producers.drop_overlay();
         if !is_planted(Bug::ConfigurationNotRolledBack) {
             self.unconfigure(first_removed);
         }

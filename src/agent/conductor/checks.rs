@@ -4,6 +4,7 @@ use super::ConductorSettings;
 use crate::agent::batcher::{Pins, way_back};
 use crate::agent::commands::PeerIdentity;
 use crate::base::ids::{ClusterId, Incarnation, NodeId};
+use crate::base::planted::{Bug, is_planted};
 use crate::protocol::frame::{Agreed, ProtocolOffer, RefuseCode, negotiate};
 use crate::protocol::peer::{KnownPeer, PeerExpectation, PeerHello};
 
@@ -49,6 +50,9 @@ pub(super) fn known_peer(settings: &ConductorSettings, pins: &Pins, peer: NodeId
 /// configuration. It is let in for the log's sake, which will tell; the batcher takes nothing else from it. A disk that was
 /// just formatted has only seen the first configuration of all.
 pub(super) fn knows_better(settings: &ConductorSettings, identity: PeerIdentity, known: KnownPeer) -> bool {
+    if is_planted(Bug::AnyFormattingCounts) && matches!(known, KnownPeer::Pinned(_)) {
+        return true;
+    }
     matches!(known, KnownPeer::Pinned(pinned) if pinned != identity.incarnation)
         && identity.configuration_index > settings.configuration_index
 }
