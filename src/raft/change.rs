@@ -172,14 +172,17 @@ impl Raft {
             .is_some_and(|peer| peer.heard || peer.silent_checks < TimerKind::CHECKS_PER_TIMEOUT - 1)
     }
 
-    /// Whether `peer` may become a voter: it streams, was heard lately, and its stable log ends at most
-    /// [`PROMOTION_LAG_MAX`] entries before this leader's.
+    /// Whether `peer` may become a voter: it streams, was heard lately, its stable log ends at most
+    /// [`PROMOTION_LAG_MAX`] entries before this leader's, and holds the configuration in force. Without that its log may
+    /// name the disk that it replaces, so that it would refuse to vote after a restart: a voter that counts and cannot be
+    /// counted upon.
     #[must_use]
     pub fn has_caught_up(&self, peer: NodeId) -> bool {
         self.was_heard_lately(peer)
             && self.progress(peer).is_some_and(|progress| {
                 progress.state() == ProgressState::Replicate
                     && self.log.last_id().index.since(progress.stable()) <= PROMOTION_LAG_MAX
+                    && (progress.stable() >= self.memberships.index() || is_planted(Bug::PromotedBeforeNamed))
             })
     }
 
@@ -202,6 +205,6 @@ impl Raft {
 
     /// Whether the membership says of this node's id that another formatting of its disk is meant.
     pub(super) fn is_denied(&self) -> bool {
-        self.memberships.newest().denies(self.config.id) && !is_planted(Bug::ReplacedDiskVotes)
+        self.memberships.newest().denies(self.config.id)
     }
 }

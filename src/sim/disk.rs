@@ -41,7 +41,8 @@ struct Inode {
     written: Vec<Page>,
     durable: Vec<Page>,
     dirty: BTreeSet<usize>,
-    /// What pages held on the device before they were last synced: what is there when that write was lost.
+    /// What pages held on the device before they were first synced under the file's present name: what is there where all
+    /// that was written since is lost.
     before: BTreeMap<usize, Page>,
 }
 
@@ -252,7 +253,7 @@ impl Inode {
         for number in std::mem::take(&mut self.dirty) {
             let page = self.written.get(number).cloned().flatten();
             let old = self.durable.get(number).cloned().flatten();
-            self.before.insert(number, old);
+            self.before.entry(number).or_insert(old);
             set_page(&mut self.durable, number, page);
         }
         self.durable_len = self.len;
@@ -436,7 +437,7 @@ impl SimDisk {
         }
     }
 
-    /// The page at this position as it was before it was last synced, if it ever was.
+    /// The page at this position as it was before the file's present name, if it was synced since.
     #[must_use]
     pub fn page_before(&self, path: &Path, position: u64) -> Option<Vec<u8>> {
         let state = self.state.lock();
@@ -637,6 +638,7 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         let pass = state.gate("rename", from)?;
         let inode = state.file("rename", from)?;
+        state.inodes[inode].before.clear();
         let change = NameChange::Renamed(from.to_owned(), to.to_owned(), inode);
         state.read_errors.retain(|(path, _)| path != from && path != to);
         change.apply(&mut state.names);

@@ -163,6 +163,17 @@ fn pitfall_48_a_node_whose_log_names_another_formatting_neither_votes_nor_campai
 }
 
 #[test]
+fn a_learner_whose_log_does_not_name_it_yet_does_not_become_a_voter() {
+    let mut raft = without_third();
+    raft.peer_disconnected(n(3));
+    let (named, last) = (raft.membership_index().get(), raft.last_id().index.get());
+    raft.step(n(3), accepted(1, last, named - 1));
+    assert_eq!(raft.may_change(&members(3, &[])), Err(ChangeError::NotCaughtUp), "a restart would deny it");
+    raft.step(n(3), accepted(1, last, named));
+    assert_eq!(raft.may_change(&members(3, &[])), Ok(()));
+}
+
+#[test]
 fn a_voter_comes_only_once_it_has_caught_up_and_was_heard_lately() {
     let mut raft = without_third();
     let last = 2 + PROMOTION_LAG_MAX + 1;

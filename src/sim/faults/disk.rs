@@ -81,7 +81,8 @@ impl Adversary {
     fn damage(&mut self, now_ns: u64, nodes: &mut [SimNode], place: usize) {
         let node = &mut nodes[place];
         let Some(target) = pick_target(&mut self.prng, &node.disk) else { return };
-        let at = self.prng.between(target.begins, target.ends - 1);
+        let first = self.prng.chance(200_000);
+        let at = if first { target.begins } else { self.prng.between(target.begins, target.ends - 1) };
         let page = at / PAGE_BYTES * PAGE_BYTES;
         let (begins, ends) = (page.max(target.begins), (page + PAGE_BYTES).min(target.ends));
         let disk = &node.disk;
@@ -104,11 +105,12 @@ impl Adversary {
         if !self.knows(name) {
             return;
         }
-        let Target { path, must_go, .. } = target;
+        let Target { path, must_go, ends: end, .. } = target;
         if name == fault::READ_ERROR {
             // Sometimes behind the watermark, where what was torn would be.
-            let behind = if !must_go && self.prng.chance(300_000) { ends - begins } else { 0 };
-            disk.fail_reads(&path, begins + behind..ends + behind);
+            let behind = !must_go && self.prng.chance(300_000);
+            let bad = if behind { end..end + PAGE_BYTES } else { begins..ends };
+            disk.fail_reads(&path, bad);
         } else if bytes.is_empty() || bytes == disk.peek(&path, position, bytes.len()) {
             return;
         } else {

@@ -43,7 +43,7 @@ pub mod fault {
     pub const DISK_FULL: &str = "disk_full";
     /// Bits flip in what lies on a disk.
     pub const BIT_ROT: &str = "bit_rot";
-    /// A page is as it was before it was last written: the disk lost that write.
+    /// A page is as it was before it was ever written: the disk lost what was written there.
     pub const LOST_WRITE: &str = "lost_write";
     /// A page holds what was meant for another one.
     pub const MISDIRECTED_WRITE: &str = "misdirected_write";
