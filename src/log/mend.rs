@@ -213,6 +213,14 @@ impl<D: Disk> Mender<D> {
         Ok(path)
     }
 
+    /// From now on this node helps no leader of a term before `term`: durable on return.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn enter_term(&mut self, term: Term) -> Result<(), LogError> {
+        self.raise_term(term)
+    }
+
     /// Entries of a term are only ever written behind the hard state of that term. In a term that this node never
     /// entered it has not voted.
     fn raise_term(&mut self, term: Term) -> Result<(), LogError> {

@@ -1,6 +1,7 @@
 //! Mending: what runs in the batcher's place while entries below this node's watermark are damaged.
 //!
-//! No core runs, so the node neither votes nor leads nor acknowledges (PITFALLS 61). It asks every other node for what it
+//! No core runs, so the node neither votes nor leads nor acknowledges (PITFALLS 61); it only says of terms after its own
+//! that it has nothing of them, to who asks because of a claim. It asks every other node for what it
 //! has lost, believes copies by the chain alone, puts them in, and ends; the process then starts again as usual. Others
 //! that mend at the same time are served from what is whole here: three nodes with different damage heal each other.
 //!
@@ -22,7 +23,7 @@ use super::commands::{
 use super::control::{Control, Fatal};
 use super::rings::{BatcherPeerRings, BatcherRings};
 use crate::base::clock::{NS_PER_MS, NS_PER_S};
-use crate::base::ids::{LogIndex, NodeId, Offset, Term};
+use crate::base::ids::{EntryId, LogIndex, NodeId, Offset, Term};
 use crate::base::limits::ENTRY_BYTES_MAX;
 use crate::base::net::Readiness;
 use crate::entry::{Durability, Entry};
@@ -30,6 +31,8 @@ use crate::log::{Disk, Held, LogError, Mender};
 use crate::metrics::{Counter, Counters};
 use crate::protocol::client::{ChangeCode, NodeRole, PeerState, PeerStatus, StatusReply, TransferCode};
 use crate::protocol::peer::{APPEND_ENTRIES_MAX, CopyState, MendMessage};
+use crate::raft::Message;
+use crate::raft::claim::unknown_claim;
 
 /// The longest time between two turns.
 const TURN_NS: u64 = 20 * NS_PER_MS;
@@ -108,6 +111,8 @@ pub(super) fn clip_answer(entries: &mut Vec<Entry>) -> Option<LogIndex> {
 pub struct Mending<D: Disk> {
     settings: MendingSettings,
     mender: Mender<D>,
+    /// The disk holds no entry of a later term than this one, which the hard state had when mending began.
+    held_term: Term,
     /// Copies of the first lost runs, all of one file.
     solved: Vec<Vec<Entry>>,
     /// About the run behind those.
@@ -168,6 +173,7 @@ impl<D: Disk> Mending<D> {
         counters.entries_lost.add(mender.runs().iter().map(|run| run.last.since(run.first.prev())).sum());
         Self {
             settings,
+            held_term: mender.hard_state().term,
             mender,
             solved: Vec::new(),
             inquiry: None,
@@ -222,10 +228,12 @@ impl<D: Disk> Mending<D> {
                 // Whatever Raft wants of this node has to wait. Only those whose word counts are asked or heard.
                 let counts =
                     self.settings.pins.get(&self.ports[place].rings.peer) == Some(&heard.incarnation);
-                if let PeerSaid::Mend { message, entries } = heard.said
-                    && counts
-                {
-                    self.hear(place, message, entries);
+                match heard.said {
+                    PeerSaid::Mend { message, entries } if counts => self.hear(place, message, entries),
+                    PeerSaid::Raft { message: Message::ClaimQuery { term, claimed }, .. } if counts => {
+                        self.answer_claim(place, term, claimed);
+                    }
+                    _ => {}
                 }
             }
         }
@@ -242,6 +250,28 @@ impl<D: Disk> Mending<D> {
                     self.ports[place].ask_at_ns = self.now_ns;
                 }
             }
+        }
+    }
+
+    /// Somebody claims an entry of which its own disk has lost the body, and waits for who may have it (rule 11). This node
+    /// does not know what its lost runs were; but its disk holds no entry of a term that its hard state had not entered
+    /// when it began to mend, since entries are written behind that. So of a later term it has none, and says that it may
+    /// have any of its own. The answer binds: it helps no leader of the claim's term any more, which is durable before the
+    /// answer leaves. Without it the two would wait for each other: the one for an answer, and the other for a leader that
+    /// settles what was committed.
+    fn answer_claim(&mut self, place: usize, term: Term, claimed: EntryId) {
+        if self.held_term >= claimed.term || term <= claimed.term {
+            return;
+        }
+        if let Err(error) = self.mender.enter_term(term) {
+            return self.fail(&error);
+        }
+        let term = self.mender.hard_state().term;
+        let claimed = unknown_claim(self.held_term);
+        let reply = Message::ClaimReply { term, claimed, last: EntryId::default() };
+        // One that is lost is asked for again.
+        if self.ports[place].rings.to_sender.push(SenderCommand::Message(reply)).is_ok() {
+            self.counters.answers.increment();
         }
     }
 
