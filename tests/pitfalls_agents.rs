@@ -13,5 +13,7 @@ mod bench;
 mod log_writer;
 #[path = "pitfalls/members.rs"]
 mod members;
+#[path = "pitfalls/mending.rs"]
+mod mending;
 #[path = "pitfalls/peer_sender.rs"]
 mod peer_sender;
