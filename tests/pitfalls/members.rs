@@ -334,7 +334,8 @@ fn pitfall_48_a_node_that_has_not_met_all_voters_helps_nobody_to_lead_whose_log_
 /// A node whose log is behind names formattings that have been replaced since: what it lacks can only come from those
 /// that replaced them.
 #[test]
-fn a_leader_that_this_nodes_log_does_not_name_yet_is_followed_and_answered_but_gets_no_vote() {
+fn a_leader_that_this_nodes_log_does_not_name_yet_is_followed_and_gets_a_vote_only_for_a_log_that_may_name_it()
+ {
     let mut bench = Bench::fresh();
     // The log names all three, the second as the disk that was pinned.
     let term = bench.elect();
@@ -353,10 +354,19 @@ fn a_leader_that_this_nodes_log_does_not_name_yet_is_followed_and_answered_but_g
     };
     bench.wait(400_000_000);
     bench.said_to(2);
-    let last = tercet::base::ids::EntryId::new(Term(9), LogIndex(9));
-    let vote = Message::Vote { term: Term(9), last };
-    assert_eq!(say(&mut bench, vote, Vec::new()), [], "a vote is for those that the log names");
+    let vote_for = |index: u64| Message::Vote {
+        term: Term(9),
+        last: tercet::base::ids::EntryId::new(Term(8), LogIndex(index)),
+    };
+    assert_eq!(
+        say(&mut bench, vote_for(2), Vec::new()),
+        [],
+        "that log cannot name another disk than this one"
+    );
     assert!(bench.batcher.raft().term() < Term(9));
+    say(&mut bench, vote_for(9), Vec::new());
+    assert_eq!(bench.batcher.raft().term(), Term(9), "that one may, and its owner counts by what it says");
+    assert_eq!(bench.batcher.raft().hard_state().voted_for, Some(tercet::base::ids::NodeId(2)));
     let entry = noop_after(&named, 9);
     let message = Message::Append {
         term: Term(9),

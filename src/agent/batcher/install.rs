@@ -9,7 +9,7 @@ use super::{Applied, Batcher};
 use crate::agent::commands::{Installation, LogCommand, SenderCommand};
 use crate::agent::control::Fatal;
 use crate::base::clock::Clock;
-use crate::base::ids::{EntryId, LogIndex, NodeId};
+use crate::base::ids::{EntryId, Incarnation, LogIndex, NodeId};
 use crate::base::planted::{Bug, is_planted};
 use crate::entry::{Entry, LogBase};
 use crate::log::checkpoint::CHECKPOINT_BYTES_MAX;
@@ -41,6 +41,10 @@ pub(super) struct Sent {
     state_index: LogIndex,
     /// So often the log's beginning had moved on before the peer was through.
     attempts: u32,
+    /// To which formatting of the peer's disk: the next one has been slow at nothing.
+    disk: Option<Incarnation>,
+    /// The stream to the peer broke meanwhile. What that costs in time says nothing of how fast the peer is.
+    is_interrupted: bool,
 }
 
 /// A checkpoint that arrives.
@@ -62,8 +66,16 @@ struct Checked {
 impl Sent {
     /// How often the log's beginning has moved on under a peer, to which `before` was sent and the log from `floor` on is
     /// about to be. What got lost on the way and is sent again counts for nothing.
-    fn attempts(before: Option<Self>, floor: LogIndex) -> u32 {
-        before.map_or(0, |before| before.attempts + u32::from(floor > before.base_index.next()))
+    fn attempts(before: Option<Self>, disk: Option<Incarnation>, floor: LogIndex) -> u32 {
+        before.filter(|before| before.disk == disk).map_or(0, |before| {
+            let has_moved = floor > before.base_index.next() && !before.is_interrupted;
+            before.attempts + u32::from(has_moved)
+        })
+    }
+
+    /// The stream to the peer is gone, or another one stands.
+    pub(super) fn interrupt(&mut self) {
+        self.is_interrupted = true;
     }
 }
 
@@ -138,7 +150,8 @@ impl<C: Clock> Batcher<C> {
 
     /// This node's state, to be sent with the place where its log begins. `None` while either is not at hand.
     fn begin_sending(&mut self, slot: usize) -> Option<Outgoing> {
-        let attempts = Sent::attempts(self.peers[slot].sent, self.retention.floor.index);
+        let disk = self.let_in(self.peers[slot].id());
+        let attempts = Sent::attempts(self.peers[slot].sent, disk, self.retention.floor.index);
         let is_too_slow = attempts >= ATTEMPTS_MAX;
         let base = if is_too_slow { self.end_of_applied() } else { self.beginning(slot)? };
         let order = self.checkpoint()?;
@@ -156,7 +169,8 @@ impl<C: Clock> Batcher<C> {
             );
         }
         self.counters.checkpoints_sent.increment();
-        let sent = Sent { base_index: base.id.index, state_index: id.index, attempts };
+        let (base_index, state_index) = (base.id.index, id.index);
+        let sent = Sent { base_index, state_index, attempts, disk, is_interrupted: false };
         self.peers[slot].sent = Some(sent);
         Some(Outgoing { image: order.image, id, base, position: 0 })
     }
@@ -296,16 +310,27 @@ impl<C: Clock> Batcher<C> {
 #[cfg(test)]
 mod tests {
     use super::Sent;
-    use crate::base::ids::LogIndex;
+    use crate::base::ids::{Incarnation, LogIndex};
 
     #[test]
     fn only_a_beginning_that_has_moved_on_counts_against_a_peer() {
-        assert_eq!(Sent::attempts(None, LogIndex(900)), 0);
-        let sent = Sent { base_index: LogIndex(899), state_index: LogIndex(2000), attempts: 2 };
-        assert_eq!(Sent::attempts(Some(sent), LogIndex(900)), 2, "the same again");
-        assert_eq!(Sent::attempts(Some(sent), LogIndex(901)), 3);
+        let disk = Some(Incarnation(7));
+        assert_eq!(Sent::attempts(None, disk, LogIndex(900)), 0);
+        let sent = Sent {
+            base_index: LogIndex(899),
+            state_index: LogIndex(2000),
+            attempts: 2,
+            disk,
+            is_interrupted: false,
+        };
+        assert_eq!(Sent::attempts(Some(sent), disk, LogIndex(900)), 2, "the same again");
+        assert_eq!(Sent::attempts(Some(sent), disk, LogIndex(901)), 3);
+        assert_eq!(Sent::attempts(Some(sent), Some(Incarnation(8)), LogIndex(901)), 0, "another disk");
+        let mut broken = sent;
+        broken.interrupt();
+        assert_eq!(Sent::attempts(Some(broken), disk, LogIndex(901)), 2, "the stream broke");
         // One that got the state alone and whose answer was lost.
         let sent = Sent { base_index: LogIndex(2000), ..sent };
-        assert_eq!(Sent::attempts(Some(sent), LogIndex(901)), 2);
+        assert_eq!(Sent::attempts(Some(sent), disk, LogIndex(901)), 2);
     }
 }

@@ -238,7 +238,7 @@ impl<C: Clock> Batcher<C> {
     }
 
     /// The formatting of another node's disk to which the stream stands as it has seen a later configuration.
-    fn linked_ahead(&self, node: NodeId) -> Option<Incarnation> {
+    pub(super) fn linked_ahead(&self, node: NodeId) -> Option<Incarnation> {
         let link = self.peers.iter().find(|port| port.id() == node)?.link?;
         (link.configuration_index > self.configurations.index()).then_some(link.incarnation)
     }

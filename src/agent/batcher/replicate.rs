@@ -11,7 +11,7 @@ use crate::agent::commands::{
 use crate::agent::control::Fatal;
 use crate::agent::rings::BatcherPeerRings;
 use crate::base::clock::Clock;
-use crate::base::ids::{LogIndex, NodeId};
+use crate::base::ids::{Incarnation, LogIndex, NodeId};
 use crate::entry::{Durability, Entry};
 use crate::log::ReadError;
 use crate::raft::{Message, Role, SendPlan};
@@ -90,7 +90,7 @@ impl<C: Clock> Batcher<C> {
                 let counts = self.let_in(from) == Some(received.incarnation);
                 if !counts
                     && !is_leaders_word(&received.said)
-                    && !self.is_named_elsewhere(from, &received.said)
+                    && !self.is_named_elsewhere(from, received.incarnation, &received.said)
                 {
                     self.counters.peer_messages_refused.increment();
                     continue;
@@ -129,15 +129,24 @@ impl<C: Clock> Batcher<C> {
         }
     }
 
-    /// A candidate whose log goes beyond the configuration in force here, which does not name it: it counts votes by what
-    /// stands there, and may have this node's without this node's knowing its disk.
-    fn is_named_elsewhere(&self, from: NodeId, said: &PeerSaid) -> bool {
+    /// A candidate whose log goes beyond the configuration in force here, which does not name it, or names a disk that it has
+    /// replaced since: it counts votes by what stands there, and may have this node's without this node's knowing its disk
+    /// (Raft thesis, section 4.1). Without that, nodes that are behind could elect nobody once those who knew the new disk
+    /// are lost. The lost disk cannot have been elected with a vote of the same term: what replaced it was committed
+    /// before the new one became a candidate, on a majority that refuses a log without it (decision 0006). A disk that was
+    /// just formatted has seen no later configuration, and gets no vote.
+    fn is_named_elsewhere(&self, from: NodeId, incarnation: Incarnation, said: &PeerSaid) -> bool {
         let PeerSaid::Raft { message: Message::PreVote { last, .. } | Message::Vote { last, .. }, .. } = said
         else {
             return false;
         };
         let now = &self.configurations;
-        named(now.newest(), from) == Named::AnyFormatting && last.index > now.index()
+        let may_be = match named(now.newest(), from) {
+            Named::Stranger => false,
+            Named::AnyFormatting => true,
+            Named::Only(_) => self.linked_ahead(from) == Some(incarnation),
+        };
+        may_be && last.index > now.index()
     }
 
     fn drain_link_states(&mut self, slot: usize) -> usize {
@@ -148,6 +157,9 @@ impl<C: Clock> Batcher<C> {
             self.peers[slot].is_hung_up = false;
             self.peers[slot].fetched.clear();
             self.peers[slot].outgoing = None;
+            if let Some(sent) = &mut self.peers[slot].sent {
+                sent.interrupt();
+            }
             if self.reaches(slot) {
                 self.peers[slot].is_gone = false;
                 self.raft.peer_connected(peer);
