@@ -299,14 +299,13 @@ impl<D: Disk> LogWriter<D> {
         if before != (self.generation, self.written, self.flushed) || self.unreported.is_some() {
             self.report();
         }
-        // A few steps a segment, and the next one's preparation waits for what they let go.
-        if self.checkpoint_step()? {
-            return Ok(());
-        }
+        // A few steps a segment, and the next one's preparation waits for what they let go. That itself waits for nothing:
+        // where segments roll faster than checkpoints are written, there is always a step to take.
+        let stepped = self.checkpoint_step()?;
         if self.store.has_doomed() {
             self.store.unlink_free()?;
         }
-        if self.store.preparation_is_due() {
+        if !stepped && self.store.preparation_is_due() {
             self.store.prepare_slice()?;
         }
         Ok(())

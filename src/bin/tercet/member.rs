@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tercet::base::ids::{Incarnation, NodeId};
@@ -11,10 +11,13 @@ use tercet::client::{ClusterMembers, MemberClient, MemberState, MemberStep};
 use crate::args::{MemberCommand, MemberListOptions, MemberPromoteOptions, MemberReplaceOptions};
 use crate::connect;
 use crate::exit::Outcome;
+use crate::interrupt::Interrupt;
 use crate::output;
 
 /// One of the three.
 pub fn run(command: &MemberCommand) -> Outcome {
+    // Nothing is to be reported that has not been said already, and a second run goes on where this one ends.
+    let _interrupt = Interrupt::install(Duration::ZERO)?;
     match command {
         MemberCommand::List(options) => list(options),
         MemberCommand::Promote(options) => promote(options),
