@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tercet::sim::{Options, Report, run};
 
 /// Seeds of the gate; `tercet-sim` runs as many as one likes.
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=40;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=50;
 
 fn line(report: &Report) -> String {
     format!(
