@@ -30,6 +30,9 @@ use std::path::{Path, PathBuf};
 use script::Part;
 use world::World;
 
+/// Lines shown of what went before an error.
+const BEFORE: usize = 30;
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
@@ -39,14 +42,20 @@ fn play(name: &str, text: &str) -> Result<String, String> {
     let parts = script::parse(text).map_err(|error| format!("{name}: {error}"))?;
     let mut world = World::default();
     let mut outputs = Vec::new();
-    for part in &parts {
+    for (at, part) in parts.iter().enumerate() {
         let Part::Step(step) = part else { continue };
         let done = catch_unwind(AssertUnwindSafe(|| commands::run(&mut world, &step.command)));
-        let done = done.unwrap_or_else(|panic| Err(panic_words(&*panic)));
-        let told = || format!("{}\n", world.out.join("\n"));
-        outputs.push(done.map_err(|error| {
-            format!("tests/golden/{name}.txt:{}: > {}\n{}{error}", step.line, step.command, told())
-        })?);
+        match done.unwrap_or_else(|panic| Err(panic_words(&*panic))) {
+            Ok(lines) => outputs.push(lines),
+            Err(error) => {
+                outputs.push(std::mem::take(&mut world.out));
+                let before = script::write(&parts[..=at], &outputs);
+                let before: Vec<&str> = before.lines().rev().take(BEFORE).collect();
+                let before = before.into_iter().rev().collect::<Vec<_>>().join("\n");
+                let place = format!("tests/golden/{name}.txt:{}: > {}", step.line, step.command);
+                return Err(format!("{before}\n\n{place}\n{error}"));
+            }
+        }
     }
     Ok(script::write(&parts, &outputs))
 }
@@ -61,7 +70,10 @@ fn check(name: &str) {
     let recorded = std::fs::read_to_string(&path).expect("the scenario is there");
     let now = play(name, &recorded).unwrap_or_else(|error| panic!("{error}"));
     if std::env::var_os("TERCET_WRITE_GOLDEN").is_some() {
-        std::fs::write(&path, now).expect("the scenario is written");
+        // At once, for other tests read it meanwhile.
+        let fresh = path.with_extension("new");
+        std::fs::write(&fresh, now).expect("the scenario is written");
+        std::fs::rename(&fresh, &path).expect("the scenario is written");
     } else if let Some(difference) = script::difference(&recorded, &now) {
         panic!(
             "tests/golden/{name}.txt: the core does something else ('-' is recorded, '+' is so now):\n{difference}\n\

@@ -32,7 +32,7 @@ use crate::expect;
 use crate::log::What;
 use crate::show;
 use crate::words;
-use crate::world::{Flight, Load, World, numbered};
+use crate::world::{Flight, Load, World};
 
 type Done = Result<(), String>;
 
@@ -310,12 +310,7 @@ fn checkpoint(world: &mut World, (from, to): (u16, u16)) -> Done {
 
 fn crash(world: &mut World, id: u16, torn: Option<LogIndex>) -> Done {
     world.raft(id)?;
-    let lost = world.stop(id);
-    let first = world.nodes[&id].disk.last().index.next();
-    world.say(match lost.is_empty() {
-        true => format!("n{id} is down"),
-        false => format!("n{id} is down, and with it what was not flushed: {}", numbered(first, &lost)),
-    });
+    world.stop(id);
     if let Some(from) = torn {
         let node = world.node(id);
         let last = node.disk.last();

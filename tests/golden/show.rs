@@ -68,7 +68,7 @@ fn cell(node: &Node, index: LogIndex) -> String {
     let flushed = disk.get(index) == Some(slot);
     let (open, close) = if committed { ("[", "]") } else { (" ", "") };
     let mark = if flushed { "" } else { "~" };
-    format!("{open}t{} {}{close}{mark}", slot.term, words::what(&slot.what))
+    format!("{open}t{} {}{close}{mark}", slot.term, words::brief(&slot.what))
 }
 
 fn state(id: u16, node: &Node) -> String {

@@ -28,6 +28,19 @@ pub fn what(what: &What) -> String {
     }
 }
 
+/// The same for a narrow column: `{1,2,3}+{4}` are three voters and a learner.
+pub fn brief(of: &What) -> String {
+    match of {
+        What::Config(membership) if membership.learners().is_empty() => {
+            format!("{{{}}}", list(membership.voters()))
+        }
+        What::Config(membership) => {
+            format!("{{{}}}+{{{}}}", list(membership.voters()), list(membership.learners()))
+        }
+        _ => what(of),
+    }
+}
+
 pub fn role(role: Role) -> &'static str {
     match role {
         Role::Follower => "follower",

@@ -168,16 +168,20 @@ impl World {
     }
 
     /// A node ends, and with it what its disk has not got; what is on its way to it is lost.
-    pub fn stop(&mut self, id: u16) -> Vec<Slot> {
+    pub fn stop(&mut self, id: u16) {
         self.wire.retain(|flight| flight.to != id);
-        let Some(node) = self.nodes.get_mut(&id) else { return Vec::new() };
-        let lost = node.log.range(node.disk.last().index.next(), node.log.last().index);
+        let node = self.node(id);
+        let first = node.disk.last().index.next();
+        let lost = node.log.range(first, node.log.last().index);
         node.raft = None;
         node.writes.clear();
         node.hard_writes.clear();
         node.deadlines = [None; TimerKind::COUNT];
+        self.say(match lost.is_empty() {
+            true => format!("n{id} is down"),
+            false => format!("n{id} is down, and with it what was not flushed: {}", numbered(first, &lost)),
+        });
         self.tell_others(id, Raft::peer_disconnected);
-        lost
     }
 
     /// Calls the core, then does what it asks for.
@@ -240,8 +244,10 @@ impl World {
             let term = change.term;
             let line = match (change.role, change.leader) {
                 (Role::Leader, _) => format!("n{id} LEADS term {term}"),
-                (role, Some(leader)) => format!("n{id} is {} of n{leader} in term {term}", words::role(role)),
-                (role, None) => format!("n{id} is {} in term {term}", words::role(role)),
+                (role, Some(leader)) => {
+                    format!("n{id} is a {} of n{leader} in term {term}", words::role(role))
+                }
+                (role, None) => format!("n{id} is a {} in term {term}", words::role(role)),
             };
             self.say(line);
         }
