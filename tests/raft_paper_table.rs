@@ -82,7 +82,7 @@ fn row(path: &str, test: &str, doc: &str) -> Option<Row> {
     let is_place = ["Raft paper ", "Raft thesis ", CORRECTION].iter().any(|begin| doc.starts_with(begin));
     let (places, says) = doc.split_once(": ").filter(|_| is_place)?;
     let rest = says.strip_prefix("differs: ");
-    let differs = says.contains("differs: ") || says.contains("differs from");
+    let differs = says.contains("differs: ");
     let says = rest.unwrap_or(says);
     Some(Row {
         places: places.to_owned(),

@@ -94,7 +94,7 @@ fn pitfall_31_a_membership_is_used_from_its_append_on_and_taken_back_with_its_en
     assert_eq!(drain(&mut raft).messages.len(), 2, "it asks both again");
 }
 
-/// Raft paper 6; Raft thesis 4.1: differs from the paper's joint consensus: one voter at a time, and the next change
+/// Raft paper 6; Raft thesis 4.1: differs: not the paper's joint consensus: one voter at a time, and the next change
 /// only when the last one is committed.
 #[test]
 fn pitfall_32_one_change_at_a_time_of_one_voter_and_a_restart_brings_nobody_back() {

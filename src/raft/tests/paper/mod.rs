@@ -13,6 +13,7 @@ mod section_5_4;
 mod section_5_5;
 mod section_7;
 mod section_8;
+mod thesis_10_2_1;
 mod thesis_3_10;
 mod thesis_4;
 mod thesis_6_4;
@@ -98,8 +99,8 @@ pub(super) fn ok(appended: u64, stable: u64) -> AppendOutcome {
     AppendOutcome::Accepted { appended: i(appended), stable: i(stable) }
 }
 
-/// A few nodes with perfect disks, moved by hand: everything is flushed at once, and messages go where `is_open` lets
-/// them, in order.
+/// A few nodes with perfect disks, moved by hand: everything is flushed at once, and messages arrive in order, where
+/// nothing is cut.
 pub(super) struct Few {
     pub(super) nodes: BTreeMap<NodeId, Raft>,
     pub(super) cut: Vec<(NodeId, NodeId)>,

@@ -214,7 +214,7 @@ fn paper_5_2_a_second_leader_in_a_term_stops_the_node() {
     raft.step(n(3), Message::Heartbeat { term: t(1), commit: i(0), round: 1 });
 }
 
-/// Raft paper 5.2: a leader that another has replaced votes for nobody in the term that it led.
+/// Raft paper 5.2: a leader has voted for itself, and votes for nobody else in its term.
 #[test]
 fn paper_5_2_a_leader_votes_for_nobody_else_in_its_term() {
     let mut raft = node(1, members(3, &[]), &[1]);

@@ -46,12 +46,15 @@ fn paper_8_a_new_leader_learns_what_is_committed_by_its_no_op() {
     few.elect(1);
     few.isolate(3);
     few.at(1).propose().unwrap();
-    // The entry reaches node 2, and the leader's answer to its client does not.
-    few.cut.push((n(1), n(2)));
-    few.cut.clear();
-    few.isolate(3);
-    few.settle();
-    assert_eq!(few.at(1).commit_index(), i(3));
+    // The entry reaches node 2, and the leader's next word, that it is committed, does not.
+    drain(few.at(1));
+    let plan = few.at(1).next_send(n(2)).unwrap();
+    few.at(1).sent(n(2), plan.last, 1);
+    let append = super::super::append(2, plan.prev, &[2], plan.commit.get());
+    few.at(2).step(n(1), append);
+    few.at(2).log_stable(0, i(3));
+    assert_eq!((few.at(2).last_id(), few.at(2).commit_index()), (id(2, 3), i(2)));
+    drain(few.at(2));
     few.cut.clear();
     few.isolate(1);
     few.elect(3);
