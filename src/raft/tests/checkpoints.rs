@@ -19,8 +19,9 @@ fn receive(raft: &mut Raft, term: u64, at: EntryId) -> Ready {
     drain(raft)
 }
 
+/// Raft paper 7, figure 13 (7 and 8): a checkpoint beyond the log replaces it, and entries go on behind it.
 #[test]
-fn a_follower_far_behind_begins_anew_and_acknowledges_once_it_is_durable() {
+fn paper_7_a_follower_far_behind_begins_anew_and_acknowledges_once_it_is_durable() {
     let mut raft = node(2, members(3, &[]), &[1, 1]);
     let ready = receive(&mut raft, 4, id(3, 90));
     assert_eq!(ready.log_ops, [LogOp::Install { id: id(3, 90), generation: 1 }]);
@@ -39,6 +40,7 @@ fn a_follower_far_behind_begins_anew_and_acknowledges_once_it_is_durable() {
     assert_eq!(ready.commit_index, Some(i(91)));
 }
 
+/// Raft paper 7, figure 13 (6): where the log has the checkpoint's last entry, what follows it stays.
 #[test]
 fn pitfall_36_an_older_checkpoint_keeps_the_newer_suffix_and_a_conflicting_boundary_is_cut() {
     // Committed as far: nothing is installed.
@@ -60,8 +62,9 @@ fn pitfall_36_an_older_checkpoint_keeps_the_newer_suffix_and_a_conflicting_bound
     assert_eq!((raft.last_id(), raft.commit_index()), (id(2, 3), i(3)));
 }
 
+/// Raft paper 7, figure 13 (1): a checkpoint of an older term changes nothing.
 #[test]
-fn a_checkpoint_of_an_older_leader_or_of_nobody_changes_nothing() {
+fn paper_7_a_checkpoint_of_an_older_leader_or_of_nobody_changes_nothing() {
     let mut raft = node(2, members(3, &[]), &[3, 3]);
     for (from, term) in [(1, 2), (9, 5)] {
         raft.checkpoint_received(n(from), t(term), id(2, 90), members(3, &[]).into());
@@ -90,8 +93,9 @@ fn trimmed_leader() -> Raft {
     raft
 }
 
+/// Raft paper 7: a leader sends a checkpoint where it has removed the next entry that a follower needs.
 #[test]
-fn a_leader_finds_out_who_needs_a_checkpoint_and_goes_on_from_it() {
+fn paper_7_a_leader_finds_out_who_needs_a_checkpoint_and_goes_on_from_it() {
     let mut raft = trimmed_leader();
     assert!(!raft.needs_checkpoint(n(3)), "it may just have a shorter log");
     raft.step(n(3), rejected(2, 8, id(1, 2)));

@@ -26,8 +26,10 @@ fn claiming_reply(term: u64, claimed: EntryId, last: EntryId) -> Message {
     Message::ClaimReply { term: t(term), claimed, last }
 }
 
+/// Raft paper 5.4.1: differs: a node whose disk has lost the bytes of entries that it may have acknowledged compares
+/// candidates with what it claims, not with what is left.
 #[test]
-fn a_claimant_votes_only_for_candidates_that_reach_its_claim() {
+fn differs_5_4_1_a_claimant_votes_only_for_candidates_that_reach_its_claim() {
     let mut raft = claimant(3, id(2, 5));
     assert!(!votes_for(&mut raft, 3, id(1, 3)), "as far as its log, short of its claim");
     assert!(!votes_for(&mut raft, 4, id(2, 4)));
@@ -39,8 +41,9 @@ fn a_claimant_votes_only_for_candidates_that_reach_its_claim() {
     assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "a vote settles nothing");
 }
 
+/// Raft paper 5.2: differs: a node with a claimed tail does not campaign; it asks how far the others reach.
 #[test]
-fn a_claimant_asks_instead_of_campaigning_and_leaves_its_term_alone() {
+fn differs_5_2_a_claimant_asks_instead_of_campaigning_and_leaves_its_term_alone() {
     let mut raft = claimant(3, id(2, 5));
     raft.timer_fired(TimerKind::Election);
     let ready = drain(&mut raft);
@@ -66,8 +69,9 @@ fn a_claim_is_written_again_at_start_and_kept_in_every_later_version() {
     assert_eq!((hard.term, hard.claimed_tail), (t(7), Some(id(2, 5))));
 }
 
+/// Raft paper 5.4.1: differs: a leader settles the claim once its entries are flushed here.
 #[test]
-fn a_leader_settles_the_claim_once_its_entries_are_stable_here() {
+fn differs_5_4_1_a_leader_settles_the_claim_once_its_entries_are_stable_here() {
     let mut raft = claimant(3, id(2, 5));
     raft.step(n(2), append(3, id(1, 3), &[2, 2], 0));
     drain(&mut raft);
@@ -102,8 +106,10 @@ fn stable_entries_that_no_leader_of_this_term_verified_settle_nothing() {
     assert_eq!(raft.claimed_tail(), Some(id(2, 5)));
 }
 
+/// Raft paper 5.4.1: differs: what no majority can have acknowledged need not be claimed: enough others without it
+/// settle the claim.
 #[test]
-fn the_others_settle_it_when_none_of_them_can_have_it() {
+fn differs_5_4_1_the_others_settle_it_when_none_of_them_can_have_it() {
     let mut raft = claimant(3, id(2, 5));
     raft.step(n(2), reply(3, id(1, 3)));
     drain(&mut raft);

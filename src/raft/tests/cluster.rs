@@ -15,7 +15,7 @@ impl Drop for Seed {
     }
 }
 
-fn run_seed(seed: u64, voters: u16, learners: &[u16], faults: Faults) -> Cluster {
+pub(super) fn run_seed(seed: u64, voters: u16, learners: &[u16], faults: Faults) -> Cluster {
     let _seed = Seed(seed);
     let mut cluster = Cluster::new(seed, voters, learners, faults);
     let mut prng = Prng::new(seed ^ 0x5eed);
@@ -31,6 +31,8 @@ fn run_seed(seed: u64, voters: u16, learners: &[u16], faults: Faults) -> Cluster
     cluster
 }
 
+/// Raft paper 5.4.3, 5.5 and 5.6, figure 3: under loss, doubled and reordered messages and crashes all five properties hold,
+/// and afterwards the cluster goes on.
 #[test]
 fn safety_and_recovery_under_loss_doubling_reordering_and_crashes() {
     let (mut committed, mut leaders, mut crashes, mut truncations) = (0, 0, 0, 0);
@@ -122,6 +124,7 @@ fn pitfall_10_a_partial_partition_keeps_one_leader_and_its_term() {
     }
 }
 
+/// Raft thesis 9.6: a node that was cut off for long comes back with the term that it had.
 #[test]
 fn pitfall_8_a_node_that_was_cut_off_rejoins_without_an_election() {
     for seed in 20..30 {
@@ -139,8 +142,9 @@ fn pitfall_8_a_node_that_was_cut_off_rejoins_without_an_election() {
     }
 }
 
+/// Raft paper 5.2; Raft thesis 6.2: a leader without a majority gives up, and the majority elects another.
 #[test]
-fn a_leader_cut_off_steps_down_and_the_others_go_on() {
+fn thesis_6_2_a_leader_cut_off_steps_down_and_the_others_go_on() {
     for seed in 40..50 {
         let _seed = Seed(seed);
         let mut cluster = Cluster::new(seed, 5, &[], Faults::NONE);

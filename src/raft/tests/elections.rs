@@ -4,9 +4,7 @@ use super::{
     append, drain, elect, i, id, log_of, members, n, node, restored, sets_election, t, terms, truncations,
 };
 use crate::base::ids::{COUNTER_MAX, EntryId, LogIndex, NodeId, Term};
-use crate::raft::{
-    HardState, LogOp, Message, Raft, RaftConfig, Restored, Role, TermRuns, TimerKind, TimerRequest,
-};
+use crate::raft::{HardState, Message, Raft, RaftConfig, Restored, Role, TermRuns, TimerKind, TimerRequest};
 
 fn vote(term: u64, last: EntryId) -> Message {
     Message::Vote { term: t(term), last }
@@ -36,55 +34,7 @@ fn grants(raft: &mut Raft, from: NodeId, message: Message) -> bool {
     })
 }
 
-#[test]
-fn paper_5_2_an_election_goes_from_pre_vote_to_vote_to_leadership_with_a_no_op() {
-    let mut raft = node(1, members(3, &[]), &[1, 1]);
-    raft.timer_fired(TimerKind::Election);
-    let ready = drain(&mut raft);
-    assert_eq!(raft.role(), Role::PreCandidate);
-    assert_eq!(raft.term(), t(1), "a pre-vote changes no term");
-    assert!(ready.hard_state.is_none());
-    assert_eq!(ready.messages, [(n(2), pre_vote(2, id(1, 2))), (n(3), pre_vote(2, id(1, 2)))]);
-    raft.step(n(3), pre_vote_reply(2));
-    let ready = drain(&mut raft);
-    assert_eq!((raft.role(), raft.term()), (Role::Candidate, t(2)));
-    assert_eq!(ready.messages, [(n(2), vote(2, id(1, 2))), (n(3), vote(2, id(1, 2)))]);
-    raft.step(n(2), vote_reply(2));
-    let ready = drain(&mut raft);
-    assert_eq!(raft.role(), Role::Leader);
-    assert_eq!(ready.log_ops, [LogOp::AppendNoop { id: id(2, 3) }]);
-    assert_eq!(ready.messages, [(n(2), heartbeat(2, 0, 1)), (n(3), heartbeat(2, 0, 1))]);
-    for request in [
-        TimerRequest::Set(TimerKind::Heartbeat),
-        TimerRequest::Set(TimerKind::CheckQuorum),
-        TimerRequest::Cancel(TimerKind::Election),
-    ] {
-        assert!(ready.timers.contains(&request), "{request:?}");
-    }
-}
-
-#[test]
-fn a_single_voter_elects_itself_through_the_disk() {
-    let membership = members(1, &[]);
-    let hard_state = HardState { term: t(4), ..HardState::default() };
-    let log = TermRuns::from_terms(&terms(&[1, 4]));
-    let mut raft = Raft::new(
-        super::config(1),
-        Restored { hard_state, memberships: membership.into(), log, commit_hint: i(1) },
-    );
-    raft.start();
-    let ready = raft.ready();
-    let (version, hard) = ready.hard_state.unwrap();
-    assert_eq!((hard.term, hard.voted_for), (t(5), Some(n(1))));
-    assert_eq!(raft.role(), Role::Candidate, "not before its vote is durable");
-    raft.hard_state_flushed(version);
-    assert_eq!(raft.role(), Role::Leader);
-    assert_eq!(drain(&mut raft).log_ops, [LogOp::AppendNoop { id: id(5, 3) }]);
-    assert_eq!(raft.commit_index(), i(1));
-    raft.log_stable(0, i(3));
-    assert_eq!(raft.commit_index(), i(3));
-}
-
+/// Raft paper 5.2; figure 2, persistent state: one vote a term, also for who steps down in it.
 #[test]
 fn pitfall_1_stepping_down_in_the_same_term_keeps_the_vote() {
     let mut raft = node(1, members(3, &[]), &[]);
@@ -103,6 +53,7 @@ fn pitfall_1_stepping_down_in_the_same_term_keeps_the_vote() {
     assert!(grants(&mut raft, n(1), vote(3, id(0, 0))), "the same candidate may ask again");
 }
 
+/// Raft paper 5.1; figure 2, persistent state: term and vote are on the disk before the answer leaves.
 #[test]
 fn pitfall_2_a_vote_waits_for_the_disk() {
     let mut raft = node(1, members(3, &[]), &[]);
@@ -169,22 +120,6 @@ fn pitfall_3_votes_of_an_older_term_or_campaign_do_not_count() {
 }
 
 #[test]
-fn a_vote_is_counted_once() {
-    let mut raft = node(1, members(5, &[]), &[]);
-    raft.timer_fired(TimerKind::Election);
-    for _ in 0..3 {
-        raft.step(n(2), pre_vote_reply(1));
-    }
-    assert_eq!(raft.role(), Role::PreCandidate);
-    raft.step(n(3), pre_vote_reply(1));
-    drain(&mut raft);
-    for _ in 0..3 {
-        raft.step(n(2), vote_reply(1));
-    }
-    assert_eq!(raft.role(), Role::Candidate);
-}
-
-#[test]
 fn pitfall_4_a_candidates_own_vote_is_durable_before_it_asks_or_counts_it() {
     let mut raft = node(1, members(3, &[]), &[]);
     raft.timer_fired(TimerKind::Election);
@@ -215,6 +150,8 @@ fn pitfall_5_the_term_never_falls() {
     assert_eq!(*raft.hard_state(), HardState { term: t(3), voted_for: None, claimed_tail: None });
 }
 
+/// Raft paper 5.4.1; figure 2, RequestVote 2: of two logs the one with the later last term is more up to date, of
+/// equal terms the longer one.
 #[test]
 fn pitfall_6_up_to_date_compares_the_last_term_then_the_last_index() {
     for (last, granted) in
@@ -227,6 +164,7 @@ fn pitfall_6_up_to_date_compares_the_last_term_then_the_last_index() {
     }
 }
 
+/// Raft paper 5.2; figure 2, followers 2: only a leader's word and a granted vote keep a follower from campaigning.
 #[test]
 fn pitfall_7_only_a_grant_or_the_current_leader_resets_the_election_timer() {
     let mut raft = node(1, members(3, &[]), &[1, 2]);
@@ -244,6 +182,7 @@ fn pitfall_7_only_a_grant_or_the_current_leader_resets_the_election_timer() {
     assert!(resets(append(6, id(2, 2), &[6], 0)), "the leader's entries");
 }
 
+/// Raft thesis 9.6 and 4.2.3: who hears a leader refuses, and so does the leader.
 #[test]
 fn pitfall_8_a_pre_vote_is_refused_while_the_leader_lives() {
     let mut raft = node(1, members(3, &[]), &[1]);
@@ -282,19 +221,6 @@ fn pitfall_9_a_node_with_a_lower_term_learns_it_by_pre_vote_and_then_wins() {
     }
     assert_eq!((low.role(), low.term()), (Role::Leader, t(8)));
     assert_eq!(high.leader(), Some(n(1)));
-}
-
-#[test]
-fn a_leader_of_an_older_term_is_told_so_and_such_a_notice_acknowledges_nothing() {
-    // This node went on to term 6 by itself; without the notice the leader of term 5 would never reach it.
-    let hard = HardState { term: t(6), voted_for: Some(n(2)), claimed_tail: None };
-    let mut raft = restored(2, members(3, &[]), &[1, 5], hard);
-    for message in [heartbeat(5, 0, 77), append(5, id(5, 2), &[5], 2)] {
-        raft.step(n(1), message);
-        let notice = Message::HeartbeatReply { term: t(6), round: 0, appended: i(0), stable: i(0) };
-        assert_eq!(drain(&mut raft).messages, [(n(1), notice)]);
-    }
-    assert_eq!(raft.last_id(), id(5, 2), "and nothing of it is taken");
 }
 
 #[test]
@@ -341,8 +267,9 @@ fn pitfall_12_a_leader_told_to_give_up_keeps_term_and_vote() {
     assert!(grants(&mut raft, n(2), pre_vote(2, id(1, 1))), "and supports the next at once");
 }
 
+/// Raft thesis 6.2: a leader that has not heard a majority for an election timeout steps down.
 #[test]
-fn check_quorum_counts_voters_heard_within_one_timeout() {
+fn thesis_6_2_check_quorum_counts_voters_heard_within_one_timeout() {
     let mut raft = node(1, members(5, &[6]), &[]);
     elect(&mut raft);
     let answer = |round| Message::HeartbeatReply { term: t(1), round, appended: i(0), stable: i(0) };
@@ -364,6 +291,7 @@ fn check_quorum_counts_voters_heard_within_one_timeout() {
     assert_eq!(raft.role(), Role::Follower, "a timeout after node 2 was heard there is no quorum");
 }
 
+/// Raft thesis 4.2.1: a learner receives entries, neither votes nor campaigns, and counts for nothing.
 #[test]
 fn pitfall_34_learners_never_campaign_and_are_not_asked() {
     let mut raft = node(4, members(3, &[4]), &[1]);
@@ -386,6 +314,7 @@ fn pitfall_34_learners_never_campaign_and_are_not_asked() {
     assert_eq!(voter.role(), Role::PreCandidate, "a learner's grant counts for nothing");
 }
 
+/// Raft thesis 3.10: the order to campaign counts only from the leader of this very term.
 #[test]
 fn pitfall_35_a_stale_timeout_now_does_nothing() {
     let mut raft = node(1, members(3, &[]), &[1]);

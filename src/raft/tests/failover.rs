@@ -72,6 +72,8 @@ fn told_to_campaign(raft: &mut Raft) -> Vec<NodeId> {
     messages.iter().filter(|(_, m)| matches!(m, Message::TimeoutNow { .. })).map(|(to, _)| *to).collect()
 }
 
+/// Raft paper 5.2: differs: who knows for certain that the leader's process is gone asks at once, and does not wait
+/// for its election timer.
 #[test]
 fn pitfall_10b_a_hint_voids_only_the_own_promise_and_only_for_that_leader() {
     let mut raft = follower(1, 3, 2);
@@ -90,6 +92,7 @@ fn pitfall_10b_a_hint_voids_only_the_own_promise_and_only_for_that_leader() {
     assert!(drain(&mut raft).messages.is_empty(), "a retry on its way does nothing any more");
 }
 
+/// Raft thesis 4.2.3: differs: a hint voids nobody else's loyalty, so a wrong one deposes no leader.
 #[test]
 fn pitfall_10b_a_follower_that_hears_its_leader_refuses_the_pre_vote_of_one_with_a_hint() {
     let mut hinted = follower(1, 3, 2);
@@ -154,6 +157,8 @@ fn a_pre_vote_refused_for_the_leaders_sake_is_granted_the_moment_the_leader_is_k
     assert_eq!(first.role(), Role::PreCandidate);
 }
 
+/// Raft paper 5.2: differs: random timeouts are not all that keeps votes from being split; of two that ask at once
+/// one goes first.
 #[test]
 fn pitfall_10c_of_two_that_ask_at_once_exactly_one_is_granted() {
     let mut low = follower(1, 3, 2);
@@ -262,6 +267,7 @@ fn pitfall_9_a_node_that_learns_a_higher_term_by_a_refusal_asks_again_in_it() {
     assert_eq!(drain(&mut raft).messages[0], (n(2), pre_vote(8, id(1, 1))));
 }
 
+/// Raft thesis 3.10: the leader takes no requests, brings the target up to date, and then tells it to campaign.
 #[test]
 fn pitfall_35_a_transfer_target_is_caught_up_before_it_is_told() {
     let mut raft = leader_with_follower_2();
@@ -283,6 +289,8 @@ fn pitfall_35_a_transfer_target_is_caught_up_before_it_is_told() {
     assert!(!raft.is_transferring());
 }
 
+/// Raft thesis 3.10: differs: the target is told only when everything is committed too, so that no client is left in
+/// doubt.
 #[test]
 fn pitfall_35_nobody_is_told_while_an_entry_is_not_committed() {
     let mut raft = leader_with_follower_2();
@@ -297,6 +305,7 @@ fn pitfall_35_nobody_is_told_while_an_entry_is_not_committed() {
     assert_eq!(told_to_campaign(&mut raft), [n(2)]);
 }
 
+/// Raft thesis 3.10: a transfer that takes an election timeout is given up, and the leader takes requests again.
 #[test]
 fn pitfall_35_a_transfer_that_fails_resumes_writes_and_a_stale_word_does_nothing() {
     let mut raft = leader_with_follower_2();
@@ -315,8 +324,9 @@ fn pitfall_35_a_transfer_that_fails_resumes_writes_and_a_stale_word_does_nothing
     assert_eq!((target.role(), target.term()), (Role::Candidate, t(2)));
 }
 
+/// Raft thesis 3.10: leadership goes to another voter, and from a leader.
 #[test]
-fn transfers_to_nobody_to_learners_and_by_followers_are_refused() {
+fn thesis_3_10_transfers_to_nobody_to_learners_and_by_followers_are_refused() {
     let mut raft = node(1, members(2, &[3]), &[]);
     assert_eq!(raft.transfer_to(n(2)), Err(TransferError::NotLeader));
     elect(&mut raft);
@@ -326,9 +336,10 @@ fn transfers_to_nobody_to_learners_and_by_followers_are_refused() {
     assert_eq!(raft.transfer_to(n(2)), Ok(()));
 }
 
+/// Raft thesis 3.10: nothing is proposed while leadership is handed over.
 #[test]
 #[should_panic(expected = "nothing is proposed while leadership is handed over")]
-fn a_proposal_while_leadership_is_handed_over_is_a_bug_of_the_caller() {
+fn thesis_3_10_a_proposal_while_leadership_is_handed_over_is_a_bug_of_the_caller() {
     let mut raft = leader_with_follower_2();
     raft.transfer_to(n(3)).unwrap();
     drain(&mut raft);

@@ -49,6 +49,7 @@ fn grants(raft: &mut Raft, from: u16, term: u64, last: EntryId) -> bool {
         .any(|(to, message)| *to == n(from) && matches!(message, Message::VoteReply { granted: true, .. }))
 }
 
+/// Ongaro's correction of 2015: a change of membership waits for a committed entry of the leader's own term.
 #[test]
 fn pitfall_30_a_change_waits_for_a_committed_entry_of_the_leaders_own_term() {
     let mut raft = leader(false);
@@ -66,6 +67,8 @@ fn pitfall_30_a_change_waits_for_a_committed_entry_of_the_leaders_own_term() {
     assert_eq!(raft.may_change(&third_learns()), Ok(()));
 }
 
+/// Raft paper 6; Raft thesis 4.1: a configuration is in force from its append on, committed or not, and no longer
+/// where its entry is cut.
 #[test]
 fn pitfall_31_a_membership_is_used_from_its_append_on_and_taken_back_with_its_entry() {
     // On the leader: two of two are needed at once, for the change itself.
@@ -91,6 +94,8 @@ fn pitfall_31_a_membership_is_used_from_its_append_on_and_taken_back_with_its_en
     assert_eq!(drain(&mut raft).messages.len(), 2, "it asks both again");
 }
 
+/// Raft paper 6; Raft thesis 4.1: differs: not the paper's joint consensus: one voter at a time, and the next change
+/// only when the last one is committed.
 #[test]
 fn pitfall_32_one_change_at_a_time_of_one_voter_and_a_restart_brings_nobody_back() {
     let mut raft = leader(true);
@@ -119,6 +124,8 @@ fn pitfall_32_one_change_at_a_time_of_one_voter_and_a_restart_brings_nobody_back
     assert_eq!((raft.role(), raft.membership_index()), (Role::Follower, i(1)));
 }
 
+/// Raft thesis 4.1: who is asked for a vote, or gets entries, does not look whether the sender is a voter by its own
+/// configuration.
 #[test]
 fn pitfall_33_a_learner_just_promoted_that_does_not_know_it_yet_votes_when_it_is_asked() {
     let mut learner = node(3, third_learns(), &[1]);
@@ -162,8 +169,10 @@ fn pitfall_48_a_node_whose_log_names_another_formatting_neither_votes_nor_campai
     assert_eq!((raft.role(), raft.term()), (Role::Learner, t(1)));
 }
 
+/// Raft thesis 4.2.1: differs: the learner's flushed log must also name it, for votes and acknowledgements count only
+/// from the formatting of a disk that the log names.
 #[test]
-fn a_learner_whose_log_does_not_name_it_yet_does_not_become_a_voter() {
+fn differs_4_2_1_a_learner_whose_log_does_not_name_it_yet_does_not_become_a_voter() {
     let mut raft = without_third();
     raft.peer_disconnected(n(3));
     let (named, last) = (raft.membership_index().get(), raft.last_id().index.get());
@@ -173,8 +182,9 @@ fn a_learner_whose_log_does_not_name_it_yet_does_not_become_a_voter() {
     assert_eq!(raft.may_change(&members(3, &[])), Ok(()));
 }
 
+/// Raft thesis 4.2.1: a new server has to catch up before it counts, and must be there.
 #[test]
-fn a_voter_comes_only_once_it_has_caught_up_and_was_heard_lately() {
+fn thesis_4_2_1_a_voter_comes_only_once_it_has_caught_up_and_was_heard_lately() {
     let mut raft = without_third();
     let last = 2 + PROMOTION_LAG_MAX + 1;
     for _ in 2..last {
@@ -218,8 +228,10 @@ fn nobody_is_demoted_where_the_rest_that_is_heard_is_no_quorum() {
     assert_eq!(raft.may_change(&second_learns), Ok(()));
 }
 
+/// Raft thesis 4.2.2: a leader that is removed leads on without counting itself until that is committed; then it
+/// hands over instead of leaving its place to a timeout.
 #[test]
-fn a_leader_that_is_no_voter_any_more_leads_until_that_is_committed_and_hands_over() {
+fn thesis_4_2_2_a_leader_that_is_no_voter_any_more_leads_until_that_is_committed_and_hands_over() {
     let mut raft = leader(true);
     raft.propose_membership(Membership::new(vec![n(2), n(3)], vec![n(1)]).unwrap()).unwrap();
     raft.log_stable(0, LogIndex(2));

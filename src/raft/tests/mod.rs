@@ -1,5 +1,5 @@
 //! Tests of the core. Those named `pitfall_<n>_…` prove one line of the list of defects that other Raft logs shipped;
-//! those named `paper_…` a sentence of the Raft paper.
+//! those whose doc begins with a section of the Raft paper or thesis prove a rule of it (see `paper/`).
 
 mod checkpoints;
 mod claims;
@@ -9,6 +9,7 @@ mod failover;
 mod harness;
 mod log_runs;
 mod membership;
+mod paper;
 mod pitfalls_core;
 mod progress;
 mod reads;

@@ -18,6 +18,7 @@ fn leader() -> Raft {
     raft
 }
 
+/// Raft paper 8; Raft thesis 6.4: a new leader does not know what is committed before its own first entry is.
 #[test]
 fn pitfall_44_no_read_before_an_entry_of_the_term_is_committed() {
     let mut raft = node(1, members(3, &[]), &[]);
@@ -35,6 +36,8 @@ fn pitfall_44_no_read_before_an_entry_of_the_term_is_committed() {
     assert_eq!(drain(&mut raft).reads, [(7, Ok(i(1)))]);
 }
 
+/// Raft paper 8; Raft thesis 6.4: a leader makes sure that it has not been deposed, by a majority's answers to
+/// heartbeats that left after the read came.
 #[test]
 fn pitfall_45_a_round_that_left_before_the_read_confirms_nothing() {
     let mut raft = leader();
@@ -48,8 +51,9 @@ fn pitfall_45_a_round_that_left_before_the_read_confirms_nothing() {
     assert_eq!(drain(&mut raft).reads, [(7, Ok(i(1)))]);
 }
 
+/// Raft thesis 6.4: one round of heartbeats serves all reads that wait for it.
 #[test]
-fn reads_share_rounds() {
+fn thesis_6_4_reads_share_rounds() {
     let mut raft = leader();
     (0..100).for_each(|token| raft.read_index(token));
     let beats = drain(&mut raft).messages.len();
@@ -61,8 +65,9 @@ fn reads_share_rounds() {
     assert_eq!(drain(&mut raft).reads.len(), 99);
 }
 
+/// Raft thesis 6.4: only a leader answers reads, and those that wait end with its leadership.
 #[test]
-fn reads_are_refused_by_others_aborted_with_the_leadership_and_bounded() {
+fn thesis_6_4_reads_are_refused_by_others_aborted_with_the_leadership_and_bounded() {
     let mut raft = node(2, members(3, &[]), &[]);
     raft.step(n(1), Message::Heartbeat { term: t(1), commit: i(0), round: 1 });
     raft.read_index(1);
@@ -77,8 +82,9 @@ fn reads_are_refused_by_others_aborted_with_the_leadership_and_bounded() {
     assert_eq!(drain(&mut raft).reads.len(), READS_PENDING_MAX);
 }
 
+/// Raft thesis 6.4: a leader that is its own majority needs no round.
 #[test]
-fn a_single_voter_answers_at_once() {
+fn thesis_6_4_a_single_voter_answers_at_once() {
     let mut raft = node(1, members(1, &[]), &[]);
     drain(&mut raft);
     raft.read_index(1);
