@@ -280,6 +280,27 @@ fn damage_found_while_the_node_takes_part_is_mended_without_a_person() {
 }
 
 #[test]
+fn damage_farther_back_than_a_start_looks_is_mended_too() {
+    let mut cluster = TestCluster::start(3);
+    // A start reads the last 128 MiB; what lies before is read at leisure, and by then the node takes part.
+    let line = "tercet ".repeat(7_000);
+    let lines = (0..3_000).map(|number| format!("{number:06} {line}\n"));
+    publish(&cluster, lines.collect::<String>().as_bytes());
+    cluster.settled();
+    let follower = (cluster.leader() + 1) % 3;
+    assert_eq!(cluster.nodes[follower].stop(), Some(0));
+    let dir = cluster.nodes[follower].data_dir.clone();
+    places(&dir)[3].damage();
+    cluster.nodes[follower].start();
+    eventually("a node that has mended itself", || {
+        cluster.nodes[follower].said().contains("are mended").then_some(())
+    });
+    cluster.settled();
+    assert_eq!(cluster.nodes[follower].stop(), Some(0));
+    run(&["log", "verify", "--data-dir", dir.to_str().unwrap()]).expect_code(0);
+}
+
+#[test]
 fn damaged_heads_and_a_missing_file_are_mended_too() {
     let (mut cluster, input) = filled();
     let follower = (cluster.leader() + 1) % 3;
