@@ -96,8 +96,6 @@ bugs! {
     GapAccepted = ("gap_accepted", 40),
     /// Votes and acknowledgements count from any formatting of a disk.
     AnyFormattingCounts = ("any_formatting_counts", 48),
-    /// A learner is promoted whose own log does not hold the configuration that names it.
-    PromotedBeforeNamed = ("promoted_before_named", 33),
     /// A flush that failed is taken for one that did not.
     FailedFlushIgnored = ("failed_flush_ignored", 55),
     /// The directory is not synced after a segment has got its name.

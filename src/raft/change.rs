@@ -19,7 +19,6 @@ use super::progress::{Progress, ProgressState};
 use super::ready::Role;
 use super::timer::TimerKind;
 use crate::base::ids::{EntryId, LogIndex, NodeId};
-use crate::base::planted::{Bug, is_planted};
 
 /// Entries by which a learner's stable log may end before the leader's when it becomes a voter: as many as are in flight
 /// to a peer under load. The cluster can do without its vote while it makes them up.
@@ -182,7 +181,7 @@ impl Raft {
             && self.progress(peer).is_some_and(|progress| {
                 progress.state() == ProgressState::Replicate
                     && self.log.last_id().index.since(progress.stable()) <= PROMOTION_LAG_MAX
-                    && (progress.stable() >= self.memberships.index() || is_planted(Bug::PromotedBeforeNamed))
+                    && progress.stable() >= self.memberships.index()
             })
     }
 
