@@ -450,8 +450,11 @@ impl SimNode {
         match running.control.damage() {
             None => Ok(Outcome::Alive),
             found if found == self.last_damage => {
+                // A start that reads all finds what a reader found, and mends it or says why not.
                 let what = found.unwrap_or_default();
-                Ok(Outcome::GaveUp(format!("{what}; it was found before, and mending found nothing")))
+                let what =
+                    format!("node {}: {what}; it was found before, and mending found nothing", self.id);
+                Err(Violation::new("what is found damaged is mended", what))
             }
             found => {
                 (self.last_damage, self.reads_all) = (found, !is_planted(Bug::DamageNotLookedFor));
