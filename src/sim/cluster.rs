@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::coverage::Coverage;
+use super::coverage::{Coverage, rare};
 use super::faults::{Adversary, fault};
 use super::invariants::{Book, View};
 use super::net::{Host, SharedWorld, SimNet, World};
@@ -393,6 +393,7 @@ impl Cluster {
         if self.adversary.has_relented() {
             self.adversary.atlas.refresh(&self.nodes, &self.shape);
             self.replace_who_waits_in_vain(now_ns);
+            self.accept_what_nobody_can_tell(now_ns);
         }
         self.operator.turn(now_ns, &self.adversary.atlas.to_replace())
     }
@@ -409,6 +410,24 @@ impl Cluster {
             if waits && others {
                 self.nodes[place].note_rare("mending_in_vain", 1);
                 self.adversary.replace_disk(now_ns, &mut self.nodes, place, &self.shape);
+            }
+        }
+    }
+
+    /// A node claims a torn tail, a disk that may have had the entry is gone, and nobody leads: nobody is left to tell, so
+    /// somebody says that the claim may go (decision 0009). Nothing acknowledged is lost by it where the disk has kept
+    /// all that it flushed, so a node with damage is not told so; the atlas sees to it that this is never needed.
+    fn accept_what_nobody_can_tell(&mut self, now_ns: u64) {
+        if self.shape.durability != Durability::Disk || self.nodes.iter().all(|node| node.formattings == 1) {
+            return;
+        }
+        for place in 0..self.nodes.len() {
+            let claims = self.nodes[place].waits_with_a_claim(now_ns, MENDING_PATIENCE_NS);
+            if claims && self.adversary.atlas.is_whole(place) {
+                let node = &mut self.nodes[place];
+                node.note_rare(rare::LOSS_ACCEPTED, 1);
+                node.die(Death::Killed);
+                (node.accepts_loss, node.restart_at_ns) = (true, Some(now_ns));
             }
         }
     }

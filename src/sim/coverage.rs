@@ -28,6 +28,8 @@ pub mod rare {
     pub const MEMBER_REPLACED: &str = "member_replaced";
     /// And voted again.
     pub const MEMBER_PROMOTED: &str = "member_promoted";
+    /// A claim was given up by an operator, since the disk that could tell was lost. Too rare to be demanded.
+    pub const LOSS_ACCEPTED: &str = "loss_accepted";
     /// A segment was made of an old one.
     pub const RECYCLED: &str = "segment_recycled";
 
