@@ -87,7 +87,7 @@ impl Cluster {
         let adversary = Adversary::new(prng.fork(2), &shape);
         let restless = adversary.knows(fault::TRANSFER);
         let operator = Operator::new(shape.nodes, net(OPERATOR), prng.fork(3), restless);
-        let book = Book::new(shape.durability == Durability::Disk, shape.batcher);
+        let book = Book::new(shape.durability == Durability::Disk, shape.batcher, shape.segment_bytes);
         Self {
             world,
             nodes,
