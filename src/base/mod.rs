@@ -9,4 +9,5 @@ pub mod limits;
 pub mod net;
 pub mod planted;
 pub mod prng;
+pub mod sync;
 pub mod units;
