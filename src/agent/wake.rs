@@ -14,6 +14,14 @@ struct WakeState {
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
+impl WakeState {
+    /// Whoever takes the flag owes the wake-up; others that find it taken rely on that one. An exchange that writes
+    /// nothing where it finds nothing to take: a swap would be as right, but is more than the checker can follow.
+    fn take(&self) -> bool {
+        self.sleeping.compare_exchange(true, false, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
 /// Wakes one thread, if it sleeps. Cheap to clone; `none()` where nobody sleeps (tests, simulator).
 #[derive(Clone)]
 pub struct WakeHandle(Option<Arc<WakeState>>);
@@ -38,8 +46,7 @@ impl WakeHandle {
     pub fn notify(&self) {
         if let Some(state) = &self.0 {
             fence(Ordering::SeqCst);
-            // Whoever takes the flag owes the wake-up; others that find it taken rely on that one.
-            if state.sleeping.load(Ordering::Relaxed) && state.sleeping.swap(false, Ordering::AcqRel) {
+            if state.sleeping.load(Ordering::Relaxed) && state.take() {
                 (state.wake)();
             }
         }
