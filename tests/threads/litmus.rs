@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::lab::{Model, explore};
-use crate::sync_model::{AtomicBool, Ordering, fence};
+use crate::sync_model::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// Two threads, each with one flag: `first` and then `second` on the one, the flags exchanged on the other.
 fn both<T: 'static>(first: fn(&AtomicBool, &AtomicBool) -> T) -> (T, T) {
@@ -67,5 +67,26 @@ fn sequentially_consistent_accesses_count_as_acquire_and_release() {
     assert!(fails(|| {
         let (mine, theirs) = both(accesses);
         assert!(mine || theirs);
+    }));
+}
+
+/// An exchange stands right behind the value that it read, so what the first thread stores next is newer than it. The
+/// checker does not know, and shows the exchange's value to a thread that has seen the newer store: a false alarm. That
+/// is why `agent/wake.rs` takes its flag by an exchange that writes nothing where there is nothing to take.
+#[test]
+fn a_store_is_not_known_to_be_newer_than_an_exchange_of_the_value_before_it() {
+    assert!(fails(|| {
+        let cells = Arc::new((AtomicU64::new(0), AtomicBool::new(false)));
+        let theirs = Arc::clone(&cells);
+        let other = loom::thread::spawn(move || {
+            theirs.0.store(1, Ordering::Relaxed);
+            theirs.0.store(2, Ordering::Relaxed);
+            theirs.1.store(true, Ordering::Release);
+        });
+        let before = cells.0.swap(9, Ordering::Relaxed);
+        if before == 1 && cells.1.load(Ordering::Acquire) {
+            assert_eq!(cells.0.load(Ordering::Relaxed), 2);
+        }
+        other.join().unwrap();
     }));
 }
