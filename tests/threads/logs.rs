@@ -222,9 +222,9 @@ const fn model(name: &'static str, preemptions: Option<usize>, run: fn()) -> Mod
 
 pub const TAIL: Model = model("published tail", Some(3), published_tail);
 pub const POINTS: Model = model("sparse index", None, sparse_index);
-pub const PAIRS: Model = model("commit tail", Some(3), commit_tail);
+pub const PAIRS: Model = model("commit tail", None, commit_tail);
 pub const SINGLES: Model = model("commit hint and floor", None, commit_hint_and_floor);
-pub const READABLE: Model = model("readable means published", Some(2), readable_means_published);
+pub const READABLE: Model = model("readable means published", None, readable_means_published);
 pub const NEWS: Model = model("news before requests", None, || news_before_requests(true));
 pub const NEWS_ONCE: Model = model("planted: news looked at once", None, || news_before_requests(false));
 pub const ALONE: Model = model("a file written again", None, || written_again(is_alone));

@@ -31,10 +31,13 @@ pub enum Plant {
     Split,
 }
 
+/// A store that a thread has put off.
+type PutOff = (loom::thread::ThreadId, Box<dyn FnOnce()>);
+
 thread_local! {
     // One model runs on one thread of the system, all of its threads included.
     static PLANTED: Cell<Option<(Plant, Line)>> = const { Cell::new(None) };
-    static LATE: RefCell<Vec<(loom::thread::ThreadId, Box<dyn FnOnce()>)>> = const { RefCell::new(Vec::new()) };
+    static LATE: RefCell<Vec<PutOff>> = const { RefCell::new(Vec::new()) };
     static HIT: Cell<bool> = const { Cell::new(false) };
     static COUNT_HOLDERS: Cell<bool> = const { Cell::new(false) };
 }
