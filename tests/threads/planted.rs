@@ -17,7 +17,6 @@ struct Checked {
 
 const SWITCH: &str = "a switch that carries nothing with it";
 const ALONE: &str = "a value that stands alone; nobody reads anything else on the strength of it";
-
 const BOUND: &str = "the order of the index, stored after it and loaded before it, makes it new enough";
 
 const WAKE: Checked = Checked {
@@ -159,7 +158,7 @@ fn every_order_of_the_ring_is_needed() {
 }
 
 #[test]
-fn no_order_of_the_gauge_is_more_than_it_says() {
+fn a_new_order_of_the_gauge_would_be_looked_at() {
     GAUGE.every_order_is_needed();
 }
 
