@@ -3,6 +3,7 @@
 
 mod atlas;
 mod disk;
+mod minority;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
