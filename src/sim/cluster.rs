@@ -23,6 +23,8 @@ use crate::raft::LogView;
 const STEPS_AT_ONE_TIME_MAX: u64 = 10_000;
 /// For so long a node may mend in peace before somebody looks after it.
 const MENDING_PATIENCE_NS: u64 = 5_000 * NS_PER_MS;
+/// What each publisher adds while a minority is ill.
+const ILL_EVENTS: u64 = 20;
 /// First host of the publishers.
 const PUBLISHERS: Host = 100;
 /// Host of the operator.
@@ -444,10 +446,13 @@ impl Cluster {
         self.operator.settle_down();
     }
 
-    /// From now on faults stay on a minority. Says whether they do.
+    /// From now on faults stay on a minority, and a little more is published. Says whether they do.
     pub fn keep_some_ill(&mut self) -> bool {
         let (now_ns, most) = (self.now_ns(), usize::from(self.shape.nodes).saturating_sub(1) / 2);
         self.ill = self.adversary.keep_some_ill(now_ns, &self.world, &mut self.nodes, most);
+        if !self.ill.is_empty() {
+            self.publishers.iter_mut().for_each(|publisher| publisher.go_on(ILL_EVENTS));
+        }
         !self.ill.is_empty()
     }
 

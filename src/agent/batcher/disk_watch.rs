@@ -3,8 +3,10 @@
 //! The log writer reports each flush, and its disk beats with each step that it has finished (a roll takes several syncs
 //! before it can report). While a report is owed, the time since the last report or beat is watched;
 //! beyond the limit the node gives up leadership and does not campaign until the next report. A leader watches only
-//! while the cluster gets on without its disk, that is, while entries are committed that are not stable here. Disks
-//! that share a device hang together; then nobody could be elected, and an election would only be added to the wait.
+//! while others' disks get on without its own, that is, while some voter says that entries are stable there that are not
+//! stable here. (Not only while entries are committed that are not stable here: where those that are behind wait for what
+//! only this disk can give them, nothing is committed any more.) Disks that share a device hang together; then nobody
+//! could be elected, and an election would only be added to the wait.
 //!
 //! A full disk is told by the log writer, and counts like one that hangs, at once, until there is room again.
 
@@ -53,7 +55,11 @@ impl<C: Clock> Batcher<C> {
     fn owes_report(&self) -> bool {
         let stable = self.raft.stable_index();
         if self.is_leader() {
-            return stable < self.raft.commit_index();
+            let voters = self.raft.membership().voters();
+            return voters
+                .iter()
+                .filter_map(|voter| self.raft.progress(*voter))
+                .any(|peer| peer.stable() > stable);
         }
         stable < self.raft.last_id().index || self.hard_state.has_outstanding()
     }

@@ -5,7 +5,8 @@
 //!
 //!   copies lead back from the chain value behind the run to the one before it ──▶ Solved
 //!   all have answered, and they do not ──▶ the run is widened; where it cannot be:
-//!       somebody has trimmed some of it, so it was committed     ──▶ Trimmed: nobody will ever have it again
+//!       somebody has trimmed some of it, so it was committed     ──▶ Trimmed: nobody will ever have it again (also
+//!                                                                    where the others were unsure for long)
 //!       a quorum may have held the first entry that nobody has   ──▶ Hopeless: never invent (PITFALLS 63)
 //!       copies contradict each other, or may not be what was lost ──▶ AskAgain: the others settle that among themselves
 //!       else                                                     ──▶ Cut: what is missing was never committed
@@ -61,7 +62,13 @@ struct Peer {
     damaged: Vec<(LogIndex, LogIndex)>,
     /// It has had some of it, committed, until retention removed it.
     has_trimmed: bool,
+    /// How often in a row it could not say.
+    unsure_count: u32,
 }
+
+/// After so many answers of one that is unsure it is not waited for, where others have trimmed what is asked for: it may
+/// be waiting itself, for this node. (Asked every 200 ms.)
+const UNSURE_MAX: u32 = 25;
 
 /// The questions about one run, and their answers.
 #[derive(Debug)]
@@ -76,8 +83,13 @@ impl Inquiry {
     /// Nobody has been asked. `others` are all other voters; `quorum` is that of the whole cluster.
     #[must_use]
     pub fn new(missing: Missing, others: &[NodeId], quorum: usize) -> Self {
-        let peer =
-            |id: &NodeId| Peer { id: *id, next: missing.first, damaged: Vec::new(), has_trimmed: false };
+        let peer = |id: &NodeId| Peer {
+            id: *id,
+            next: missing.first,
+            damaged: Vec::new(),
+            has_trimmed: false,
+            unsure_count: 0,
+        };
         Self { missing, quorum, peers: others.iter().map(peer).collect(), copies: BTreeMap::new() }
     }
 
@@ -100,6 +112,7 @@ impl Inquiry {
         if first != known.next || last > self.missing.last || last < first {
             return false;
         }
+        known.unsure_count = if state == CopyState::Unsure { known.unsure_count + 1 } else { 0 };
         match state {
             CopyState::Unsure => return false,
             CopyState::Absent => known.next = self.missing.last.next(),
@@ -131,6 +144,9 @@ impl Inquiry {
         if let Some(copies) = self.lead_back() {
             return Verdict::Solved(copies);
         }
+        if self.waits_in_vain() {
+            return Verdict::Trimmed;
+        }
         if !self.is_exhausted() || may_widen {
             return Verdict::Wait;
         }
@@ -153,6 +169,15 @@ impl Inquiry {
         let lost_too =
             |peer: &&Peer| peer.damaged.iter().any(|(first, last)| (*first..=*last).contains(&index));
         1 + self.peers.iter().filter(lost_too).count() >= self.quorum
+    }
+
+    /// It was committed, and is retained nowhere; whoever might have a copy of it yet cannot tell, again and again. Two
+    /// nodes that mend at the same time would wait for each other for ever.
+    fn waits_in_vain(&self) -> bool {
+        let is_unsure = |peer: &Peer| peer.unsure_count >= UNSURE_MAX;
+        self.peers.iter().any(|peer| peer.has_trimmed)
+            && self.peers.iter().any(is_unsure)
+            && self.peers.iter().all(|peer| peer.next > self.missing.last || is_unsure(peer))
     }
 
     /// Everybody has answered everything.

@@ -190,3 +190,25 @@ fn what_others_have_trimmed_was_committed_so_it_is_neither_cut_nor_waited_for() 
     gives(&mut inquiry, 3, &log);
     assert_eq!(inquiry.verdict(false), Verdict::Solved(log));
 }
+
+/// Two nodes that mend at once, and an entry that retention has removed everywhere else (found by the simulator: both
+/// waited for ever).
+#[test]
+fn who_is_unsure_for_long_is_not_waited_for_where_the_others_have_trimmed_it() {
+    let (_, missing) = lost();
+    let mut trimmed = inquiry(missing);
+    says(&mut trimmed, 2, 5, 8, CopyState::Trimmed);
+    let mut questions = 0;
+    while trimmed.verdict(true) == Verdict::Wait {
+        says(&mut trimmed, 3, 5, 8, CopyState::Unsure);
+        questions += 1;
+        assert!(questions < 1_000);
+    }
+    assert_eq!(trimmed.verdict(true), Verdict::Trimmed);
+    assert!(questions > 10, "it may know a moment later");
+    // Where nobody has trimmed it, it may never have been committed; then it is needed, however long that takes.
+    let mut damaged = inquiry(missing);
+    says(&mut damaged, 2, 5, 8, CopyState::Absent);
+    (0..1_000).for_each(|_| says(&mut damaged, 3, 5, 8, CopyState::Unsure));
+    assert_eq!(damaged.verdict(false), Verdict::Wait);
+}

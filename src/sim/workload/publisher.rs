@@ -53,6 +53,9 @@ enum Step {
     Wrong(Violation),
 }
 
+/// So many gaps in a row before acknowledged events are believed to be lost.
+const GAPS_MAX: u32 = 3;
+
 /// The client.
 pub struct Publisher {
     producer: u16,
@@ -75,6 +78,8 @@ pub struct Publisher {
     last_wanted: u64,
     deadline_ns: u64,
     patience_ns: u64,
+    /// In a row, gaps that begin before what is acknowledged.
+    gaps: u32,
 }
 
 impl Publisher {
@@ -98,6 +103,7 @@ impl Publisher {
             last_wanted: u64::MAX,
             deadline_ns: 0,
             patience_ns: 0,
+            gaps: 0,
         }
     }
 
@@ -110,6 +116,11 @@ impl Publisher {
     /// No new events from now on; what was sent is retried until it is acknowledged.
     pub fn finish_up(&mut self) {
         self.last_wanted = self.sent_below - 1;
+    }
+
+    /// So many events more, after all.
+    pub fn go_on(&mut self, count: u64) {
+        self.last_wanted += count;
     }
 
     /// Everything wanted is acknowledged.
@@ -221,6 +232,7 @@ impl Publisher {
             }
             ServerMessage::PublishAck(ack) => {
                 self.patience_ns = now_ns + PATIENCE_NS;
+                self.gaps = 0;
                 for run in ack.runs.iter() {
                     if let Err(violation) = self.acknowledged(&run, facts) {
                         return Step::Wrong(violation);
@@ -307,8 +319,11 @@ impl Publisher {
 
     fn refused(&mut self, code: PublishErrorCode) -> Step {
         match code {
+            // A deposed leader, or one elected in a term that is over, does not know better until it hears of that. The
+            // real client asks elsewhere a few times, too.
             PublishErrorCode::SequenceGap { expected } if expected.0 < self.first_open => {
-                Step::Wrong(self.forgotten(expected))
+                self.gaps += 1;
+                if self.gaps > GAPS_MAX { Step::Wrong(self.forgotten(expected)) } else { Step::Leave(None) }
             }
             // Something before it was lost with an earlier leader: again from there.
             PublishErrorCode::SequenceGap { .. } => {
