@@ -147,6 +147,12 @@ impl<D: Disk> LogStore<D> {
         self.appended.chain
     }
 
+    /// Truncations carried out so far, as they were numbered.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Last durable index.
     #[must_use]
     pub fn flushed_index(&self) -> LogIndex {

@@ -116,6 +116,8 @@ pub struct SimNode {
     pub mends_since_ns: Option<u64>,
     /// The last thing it did was to mend.
     has_mended: bool,
+    /// This life began with a log that was mended just before.
+    pub began_mended: bool,
     /// Damage was found while it took part: the next start reads all.
     reads_all: bool,
     /// Every entry that the log writer was ever handed, by chain value: what retention has let go is still known here.
@@ -162,6 +164,7 @@ impl SimNode {
             last_damage: None,
             mends_since_ns: None,
             has_mended: false,
+            began_mended: false,
             reads_all: false,
             archive: BTreeMap::from([(shape.first_entry().chain(), shape.first_entry())]),
             fresh: false,
@@ -232,7 +235,8 @@ impl SimNode {
         self.note_rare("in_doubt", u64::from(claimed.is_some_and(is_unknown_claim)));
         self.note_rare("started_ahead", u64::from(booted.start.ahead.is_some()));
         self.reads_all = false;
-        if std::mem::take(&mut self.has_mended) {
+        self.began_mended = std::mem::take(&mut self.has_mended);
+        if self.began_mended {
             // Mending has helped: the same damage at another time is another matter.
             self.last_damage = None;
         }
