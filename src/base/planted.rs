@@ -104,8 +104,8 @@ bugs! {
     RollWithoutSync = ("roll_without_sync", 57),
     /// Behind a cut the log goes on over what was torn: no claim, and the watermark says that it is durable.
     WatermarkBeforeData = ("watermark_before_data", 59),
-    /// An entry belongs to the log by its index alone, whatever it is chained to.
-    ChainNotChecked = ("chain_not_checked", 59),
+    /// Any whole entry is the next one: what a recycled file held before is taken for the log.
+    LeftoverTaken = ("leftover_taken", 59),
     /// A valid header in a torn tail claims nothing.
     NoClaimedTail = ("no_claimed_tail", 60),
     /// Who has a claimed tail votes as if it had none.

@@ -19,6 +19,9 @@ pub struct Damage {
     pub bytes: Vec<u8>,
     /// Something that is written anew time and again: whole only when these bytes are gone, although a copy stands in.
     pub must_go: bool,
+    /// What looks like a torn write, and was durable: whole only when the node has come back, in a life after this one,
+    /// and what it claims then is settled.
+    pub settles_after: Option<u64>,
 }
 
 /// The atlas.
@@ -113,6 +116,12 @@ fn is_mended(node: &SimNode, damage: &Damage, shape: &Shape) -> bool {
         return false;
     }
     if node.is_mending() {
+        return false;
+    }
+    if damage
+        .settles_after
+        .is_some_and(|life| node.life <= life || node.serving().is_none() || node.is_in_doubt())
+    {
         return false;
     }
     if damage.must_go && node.disk.peek(&damage.path, damage.position, damage.bytes.len()) == damage.bytes {

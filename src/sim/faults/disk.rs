@@ -6,6 +6,7 @@ use super::{Adversary, Damage, fault};
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::Incarnation;
 use crate::base::prng::Prng;
+use crate::entry::EntryHeader;
 use crate::log::layout::{BLOCK_BYTES, ENTRIES_POSITION, HARD_STATE_NAME, Slot, parse_segment_name};
 use crate::sim::disk::{Fault, SimDisk};
 use crate::sim::node::{DATA_DIR, Shape, SimNode};
@@ -59,6 +60,8 @@ impl Adversary {
         }
         if self.prng.chance(350_000) {
             self.lose_disk(now_ns, nodes, place, shape);
+        } else if self.prng.chance(250_000) {
+            self.rot_tail(now_ns, nodes, place);
         } else if self.atlas.is_whole(place) {
             self.damage(now_ns, nodes, place);
         }
@@ -76,6 +79,38 @@ impl Adversary {
         nodes[place].replace_disk(shape);
         self.atlas.disk_lost(place, nodes[place].incarnation);
         nodes[place].restart_at_ns = Some(now_ns + self.prng.between(NS_PER_MS, 500 * NS_PER_MS));
+    }
+
+    /// The disk loses what it said was durable, just behind the watermark, where a start takes it for a torn write: only
+    /// the header tells that an entry was there. The node dies of it, before the next flush proves more.
+    fn rot_tail(&mut self, now_ns: u64, nodes: &mut [SimNode], place: usize) {
+        let node = &mut nodes[place];
+        if !self.atlas.is_whole(place) || !self.knows(fault::TAIL_ROT) {
+            return;
+        }
+        let Some((path, range)) = node.serving().and_then(|serving| serving.writer.store().unvouched())
+        else {
+            return;
+        };
+        let bytes = node.disk.peek(&path, range.start, (range.end - range.start) as usize);
+        let (mut bodies, mut at) = (Vec::new(), 0);
+        while let Some(header) = bytes.get(at..).and_then(|rest| EntryHeader::decode(rest).ok()) {
+            let end = at + header.total_bytes as usize;
+            bodies.push(at + EntryHeader::BYTES..end);
+            at = end;
+        }
+        if bodies.is_empty() {
+            return;
+        }
+        let body = bodies.swap_remove(self.prng.below(bodies.len() as u64) as usize);
+        let position = range.start + self.prng.between(body.start as u64, body.end as u64 - 1);
+        let mut bytes = node.disk.peek(&path, position, 1);
+        bytes.iter_mut().for_each(|byte| *byte ^= 1 << self.prng.below(8));
+        node.disk.rot(&path, position, &bytes);
+        let settles_after = Some(node.life);
+        self.atlas.damaged(place, Damage { path, position, bytes, must_go: false, settles_after });
+        self.count(fault::TAIL_ROT);
+        self.fell(now_ns, &mut nodes[place], super::Death::Killed);
     }
 
     fn damage(&mut self, now_ns: u64, nodes: &mut [SimNode], place: usize) {
@@ -116,7 +151,8 @@ impl Adversary {
         } else {
             disk.rot(&path, position, &bytes);
         }
-        self.atlas.damaged(place, Damage { path, position, must_go: must_go && !bytes.is_empty(), bytes });
+        let must_go = must_go && !bytes.is_empty();
+        self.atlas.damaged(place, Damage { path, position, bytes, must_go, settles_after: None });
         self.count(name);
         // Much of what rots is met at the next start; the rest is met by a reader, sooner or later.
         if self.prng.chance(600_000) {

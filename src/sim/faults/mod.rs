@@ -43,6 +43,8 @@ pub mod fault {
     pub const DISK_FULL: &str = "disk_full";
     /// Bits flip in what lies on a disk.
     pub const BIT_ROT: &str = "bit_rot";
+    /// Bits flip in what was flushed and what no watermark vouches for yet: behind a header that is whole.
+    pub const TAIL_ROT: &str = "tail_rot";
     /// A page is as it was before it was ever written: the disk lost what was written there.
     pub const LOST_WRITE: &str = "lost_write";
     /// A page holds what was meant for another one.
@@ -90,6 +92,7 @@ pub mod fault {
         STALLED_DISK,
         DISK_FULL,
         BIT_ROT,
+        TAIL_ROT,
         LOST_WRITE,
         MISDIRECTED_WRITE,
         READ_ERROR,

@@ -126,7 +126,10 @@ impl Invariant for QuorumStable {
         let held = self.held.get(&(answer.from, answer.incarnation)).filter(|held| held.term == term);
         let flushed = held.map_or(answer.flushed, |held| held.flushed.min(answer.flushed));
         if stable > flushed {
-            return Err(format!("node {} says {stable} is stable, its disk has flushed {flushed}", answer.from));
+            return Err(format!(
+                "node {} says {stable} is stable, its disk has flushed {flushed}",
+                answer.from
+            ));
         }
         Ok(())
     }
