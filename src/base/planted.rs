@@ -60,6 +60,8 @@ bugs! {
     FlushReportedAfterWrite = ("flush_reported_after_write", 15),
     /// An acknowledgement of another term counts.
     AckOfOtherTermCounts = ("ack_of_other_term_counts", 16),
+    /// A follower vouches to a new leader for what an older one has verified.
+    VerifiedAcrossTerms = ("verified_across_terms", 16),
     /// Learners count towards a quorum.
     LearnersCounted = ("learners_counted", 17),
     /// A delayed, shorter Append deletes what follows it.

@@ -30,10 +30,15 @@ impl Adversary {
         match self.prng.below(8) {
             0 if self.knows(fault::SLOW_DISK) => {
                 let most_ns = self.prng.between(5 * NS_PER_MS, 400 * NS_PER_MS);
-                node.disk_delay_ns = (most_ns / 10, most_ns);
-                self.count(fault::SLOW_DISK);
+                if self.prng.chance(500_000) {
+                    node.disk_delay_ns = (most_ns / 10, most_ns);
+                    self.count(fault::SLOW_DISK);
+                } else {
+                    node.report_delay_ns = most_ns;
+                    self.count(fault::LATE_REPORTS);
+                }
             }
-            1 => node.disk_delay_ns = (20_000, 2 * NS_PER_MS),
+            1 => (node.disk_delay_ns, node.report_delay_ns) = ((20_000, 2 * NS_PER_MS), 0),
             2..=4 if self.temper.power && self.knows(fault::POWER_LOSS_MID_WRITE) => {
                 node.disk.plan(nth, Fault::Crash);
             }
@@ -83,7 +88,7 @@ impl Adversary {
 
     /// The disk loses what it said was durable, just behind the watermark, where a start takes it for a torn write: only
     /// the header tells that an entry was there. The node dies of it, before the next flush proves more.
-    fn rot_tail(&mut self, now_ns: u64, nodes: &mut [SimNode], place: usize) {
+    pub(super) fn rot_tail(&mut self, now_ns: u64, nodes: &mut [SimNode], place: usize) {
         let node = &mut nodes[place];
         if !self.atlas.is_whole(place) || !self.knows(fault::TAIL_ROT) {
             return;
@@ -170,7 +175,7 @@ fn lost_write(disk: &SimDisk, target: &Target, begins: u64, ends: u64) -> Vec<u8
 }
 
 /// A quorum's logs name every disk, so that another formatting of one cannot be taken for it.
-fn is_named(nodes: &[SimNode]) -> bool {
+pub(super) fn is_named(nodes: &[SimNode]) -> bool {
     nodes.iter().filter_map(SimNode::serving).any(|serving| {
         let committed = serving.batcher.configurations().oldest();
         committed.voters.iter().all(|voter| voter.incarnation != Incarnation(0))

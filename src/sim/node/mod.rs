@@ -107,6 +107,8 @@ pub struct SimNode {
     pub rare: BTreeMap<&'static str, u64>,
     /// Delay of log writer and reader: at least, at most.
     pub disk_delay_ns: (u64, u64),
+    /// What the log writer reports is late by this at most, besides.
+    pub report_delay_ns: u64,
     writer_due_ns: Option<u64>,
     reader_due_ns: Option<u64>,
     reports_due_ns: Option<u64>,
@@ -158,6 +160,7 @@ impl SimNode {
             restart_at_ns: None,
             rare: BTreeMap::new(),
             disk_delay_ns: (20_000, 2 * NS_PER_MS),
+            report_delay_ns: 0,
             writer_due_ns: None,
             reader_due_ns: None,
             reports_due_ns: None,
@@ -423,6 +426,7 @@ impl SimNode {
             let work = serving.writer.do_work(own_ns, &[]);
             self.writer_due_ns = (work > 0).then_some(now_ns + delay_ns);
             let late_ns = if self.prng.chance(500_000) { 0 } else { self.prng.below(delay_ns + 1) };
+            let late_ns = late_ns + self.prng.below(self.report_delay_ns + 1);
             self.reports_due_ns.get_or_insert(now_ns + late_ns);
         }
         if self.reports_due_ns.is_some_and(|at| at <= now_ns) {
