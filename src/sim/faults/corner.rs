@@ -48,7 +48,9 @@ impl Adversary {
         let Some(shared) = others.pop() else { return };
         world.borrow_mut().mend_all();
         isolate(world, nodes, &behind);
-        self.next_ns = now_ns + self.prng.between(20 * NS_PER_MS, 400 * NS_PER_MS);
+        // By a few entries, which the one that goes down may lose; or by many.
+        let most_ns = if self.prng.chance(500_000) { 8 * NS_PER_MS } else { 400 * NS_PER_MS };
+        self.next_ns = now_ns + self.prng.between(NS_PER_MS / 10, most_ns);
         self.mend_at_ns = Some(self.next_ns);
         self.corner = Some(Corner { behind, shared });
     }

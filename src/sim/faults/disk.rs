@@ -34,7 +34,7 @@ impl Adversary {
                     node.disk_delay_ns = (most_ns / 10, most_ns);
                     self.count(fault::SLOW_DISK);
                 } else {
-                    node.report_delay_ns = most_ns;
+                    node.report_delay_ns = 5 * most_ns;
                     self.count(fault::LATE_REPORTS);
                 }
             }
