@@ -58,10 +58,8 @@ bugs! {
     HeartbeatAcksUnflushed = ("heartbeat_acks_unflushed", 15),
     /// The log writer reports a flush once it has written.
     FlushReportedAfterWrite = ("flush_reported_after_write", 15),
-    /// An acknowledgement of another term counts.
+    /// An acknowledgement of another term counts, and a follower vouches to a new leader for what an older one verified.
     AckOfOtherTermCounts = ("ack_of_other_term_counts", 16),
-    /// A follower vouches to a new leader for what an older one has verified.
-    VerifiedAcrossTerms = ("verified_across_terms", 16),
     /// Learners count towards a quorum.
     LearnersCounted = ("learners_counted", 17),
     /// A delayed, shorter Append deletes what follows it.
@@ -110,7 +108,7 @@ bugs! {
     LeftoverTaken = ("leftover_taken", 59),
     /// A valid header in a torn tail claims nothing.
     NoClaimedTail = ("no_claimed_tail", 60),
-    /// Who has a claimed tail votes as if it had none.
+    /// Who has a claimed tail votes and campaigns as if it had none.
     ClaimDoesNotBind = ("claim_does_not_bind", 60),
     /// Damage below the watermark is cut off like a torn tail.
     CorruptionCut = ("corruption_cut", 61),

@@ -363,7 +363,7 @@ impl Raft {
         assert!(term > hard.term, "term invariant: terms only rise (from {} to {term})", hard.term);
         self.out.drop_held();
         self.hard.put(HardState { term, voted_for, ..hard });
-        if !is_planted(Bug::VerifiedAcrossTerms) {
+        if !is_planted(Bug::AckOfOtherTermCounts) {
             self.verified = Verified::default();
         }
         self.end_canvass();

@@ -69,6 +69,13 @@ impl Adversary {
         world.borrow_mut().mend_all();
         let left: Vec<usize> = behind.iter().copied().chain([*shared]).collect();
         isolate(world, nodes, &left);
+        if self.knows(fault::LATE_REPORTS) && self.prng.chance(500_000) {
+            // What those others flush by themselves they hear of when somebody else has cut it off.
+            for place in (0..nodes.len()).filter(|place| !left.contains(place)) {
+                nodes[place].report_delay_ns = self.prng.between(NS_PER_MS, 4000 * NS_PER_MS);
+            }
+            self.count(fault::LATE_REPORTS);
+        }
         let may_lose = self.atlas.may_impair(nodes, *shared, !self.temper.power);
         if may_lose && super::disk::is_named(nodes) && self.prng.chance(500_000) {
             self.rot_tail(now_ns, nodes, *shared);

@@ -84,6 +84,15 @@ impl Invariant for Promises {
         if !promise.is_kept(view) && !promise.is_claimed(view) {
             promise.lower(log);
         }
+        // A candidate has voted for itself.
+        if view.raft.role() == Role::Candidate && view.raft.last_id() < promise.id {
+            return Err(format!(
+                "node {} has acknowledged {}, and stands in term {term} with a log that ends with {}",
+                view.node,
+                promise.id,
+                view.raft.last_id()
+            ));
+        }
         let stable = view.raft.stable_index();
         if view.raft.role() == Role::Leader && stable > promise.id.index {
             promise.raise(stable);

@@ -118,6 +118,8 @@ pub struct SimNode {
     pub mends_since_ns: Option<u64>,
     /// The last thing it did was to mend.
     has_mended: bool,
+    /// It has mended since it last took part, in this process or an earlier one.
+    was_mending: bool,
     /// This life began with a log that was mended just before.
     pub began_mended: bool,
     /// Damage was found while it took part: the next start reads all.
@@ -167,6 +169,7 @@ impl SimNode {
             last_damage: None,
             mends_since_ns: None,
             has_mended: false,
+            was_mending: false,
             began_mended: false,
             reads_all: false,
             archive: BTreeMap::from([(shape.first_entry().chain(), shape.first_entry())]),
@@ -238,8 +241,8 @@ impl SimNode {
         self.note_rare("in_doubt", u64::from(claimed.is_some_and(is_unknown_claim)));
         self.note_rare("started_ahead", u64::from(booted.start.ahead.is_some()));
         self.reads_all = false;
-        self.began_mended = std::mem::take(&mut self.has_mended);
-        if self.began_mended {
+        self.began_mended = std::mem::take(&mut self.was_mending);
+        if std::mem::take(&mut self.has_mended) {
             // Mending has helped: the same damage at another time is another matter.
             self.last_damage = None;
         }
@@ -267,7 +270,7 @@ impl SimNode {
             return Err(error);
         }
         self.note_rare("started_to_mend", 1);
-        (self.last_damage, self.has_mended) = (first, true);
+        (self.last_damage, self.has_mended, self.was_mending) = (first, true, true);
         Ok(Some(mender))
     }
 
@@ -306,7 +309,7 @@ impl SimNode {
         self.die(Death::PowerLost);
         (self.disk, self.incarnation) = format_disk(self.id, shape, &mut self.prng);
         self.formattings += 1;
-        self.lost_cache = false;
+        (self.lost_cache, self.was_mending) = (false, false);
         self.space_at_ns = None;
     }
 
