@@ -72,7 +72,7 @@ bugs! {
     PurgedPrevConflicts = ("purged_prev_conflicts", 24),
     /// Clients are told of what is appended, not of what is committed.
     AckBeforeCommit = ("ack_before_commit", 26),
-    /// A report of a flush counts for a log that was cut since.
+    /// A report of a flush counts for a log that was cut since, whether it came before the cut or after.
     StaleFlushCounts = ("stale_flush_counts", 28),
     /// Subscribers get entries that are appended and not committed.
     UncommittedDelivered = ("uncommitted_delivered", 29),
