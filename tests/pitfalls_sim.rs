@@ -8,6 +8,7 @@ use tercet::base::prng::Prng;
 use tercet::entry::{BatchLimits, Durability};
 use tercet::raft::Role;
 use tercet::sim::cluster::Cluster;
+use tercet::sim::coverage::rare;
 use tercet::sim::disk::Fault;
 use tercet::sim::node::Shape;
 use tercet::sim::workload::PublisherPlan;
@@ -167,4 +168,42 @@ fn pitfall_10_a_partial_partition_keeps_one_leader_and_its_term() {
         assert_eq!((leader(&cluster), term(&cluster, place)), (Some(place), before), "seed {seed}");
         converge(&mut cluster);
     }
+}
+
+/// A follower's newest entry is torn by a loss of power, which it claims from then on; the only other disk that had the
+/// entry is lost. `None` where the loss of power tore nothing.
+fn torn_and_lost(seed: u64) -> Option<(Cluster, usize)> {
+    let mut cluster = cluster(seed);
+    let leads = leader(&cluster).expect("a leader");
+    let (torn, behind) = ((leads + 1) % 3, (leads + 2) % 3);
+    let (from, to) = (cluster.nodes[leads].host(), cluster.nodes[behind].host());
+    cluster.world.borrow_mut().set_cut(from, to, true);
+    advance(&mut cluster, 30 * NS_PER_MS);
+    // In the middle of a write or of its flush.
+    cluster.nodes[torn].disk.plan(1 + seed % 3, Fault::Crash);
+    while cluster.nodes[torn].running.is_some() {
+        advance(&mut cluster, NS_PER_MS / 2);
+    }
+    let now_ns = cluster.now_ns();
+    let Cluster { adversary, nodes, shape, .. } = &mut cluster;
+    adversary.replace_disk(now_ns, nodes, leads, shape);
+    cluster.nodes[torn].restart_at_ns = Some(now_ns);
+    advance(&mut cluster, 10 * NS_PER_MS);
+    let claims = cluster.nodes[torn].serving()?.batcher.raft().claimed_tail().is_some();
+    claims.then_some((cluster, torn))
+}
+
+#[test]
+fn pitfall_60_a_claim_of_which_nobody_is_left_to_tell_waits_for_an_operator() {
+    let mut met = 0;
+    for (mut cluster, torn) in (1..=120).filter_map(torn_and_lost) {
+        met += 1;
+        cluster.world.borrow_mut().mend_all();
+        advance(&mut cluster, 4 * NS_PER_S);
+        assert_eq!(leader(&cluster), None, "the lost disk may have held the entry, and acknowledged it");
+        assert!(cluster.nodes[torn].serving().unwrap().batcher.raft().claimed_tail().is_some());
+        converge(&mut cluster);
+        assert_eq!(cluster.nodes[torn].rare[rare::LOSS_ACCEPTED], 1);
+    }
+    assert!(met >= 3, "only {met} losses of power tore the newest entry");
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::batcher::{Applied, BatcherStart, Configurations, memberships_of};
-use crate::base::ids::{LogIndex, Term};
+use crate::base::ids::{EntryId, LogIndex, Term};
 use crate::base::planted::{Bug, is_planted};
 use crate::entry::{Configuration, Durability, Entry, EntryKind, EntryView, LogFloor};
 use crate::log::hard_state::boot_id_hash;
@@ -26,6 +26,8 @@ pub struct Booted<D: Disk> {
     pub start: BatcherStart,
     /// A torn tail that was cut, in words.
     pub cut: Option<String>,
+    /// What this node claimed and was told to give up.
+    pub given_up: Option<EntryId>,
 }
 
 /// Why a directory could not be booted from.
@@ -161,29 +163,25 @@ impl RecoveryVisitor for Rebuild {
 ///
 /// # Errors
 /// [`BootError`]; the directory is as it was, or as far recovered as recovery came.
-pub fn boot<D: Disk>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Booted<D>, BootError> {
+pub fn boot<D: Disk + Clone>(disk: D, data_dir: &Path, options: LogOptions) -> Result<Booted<D>, BootError> {
     boot_as_told(disk, data_dir, options, false)
 }
 
-/// As [`boot`]; with `accept_loss` a node of a `memory` cluster takes part although its machine went down without a
-/// clean stop (rule 6): somebody has decided that what is gone may be gone.
+/// As [`boot`]; with `accept_loss` somebody has decided that what this node may have acknowledged and lost may be gone,
+/// so it claims nothing: in a `memory` cluster, where its machine went down without a clean stop (rule 6, decision
+/// 0008); in a `disk` cluster, where its torn tail shows an entry that nobody is left to tell of (rule 11, decision
+/// 0009).
 ///
 /// # Errors
-/// As [`boot`]; also where `accept_loss` makes no sense, since the cluster's durability is `disk`.
-pub fn boot_as_told<D: Disk>(
+/// As [`boot`]; also where there is no loss to accept, since a node of a `disk` cluster claims nothing.
+pub fn boot_as_told<D: Disk + Clone>(
     disk: D,
     data_dir: &Path,
     options: LogOptions,
     accept_loss: bool,
 ) -> Result<Booted<D>, BootError> {
     let boot_id_hash = boot_id_hash(disk.boot_id().as_deref());
-    let mut rebuild = Rebuild::new();
-    let (mut store, mut recovered) = if accept_loss {
-        // Others may go on with less than this node knows to be committed, and it has to follow them.
-        LogStore::open_without_commits(disk, data_dir, options, &mut rebuild)?
-    } else {
-        LogStore::open_behind_checkpoint(disk, data_dir, options, &mut rebuild)?
-    };
+    let (mut store, mut recovered, mut rebuild) = open_as_told(disk, data_dir, options, accept_loss)?;
     let unusable = |what: &str| BootError::Unusable(format!("{}: {what}", data_dir.display()));
     if let Some(failure) = rebuild.failure {
         return Err(unusable(&failure));
@@ -204,17 +202,17 @@ pub fn boot_as_told<D: Disk>(
         )));
     }
     let durability = configurations.newest().durability;
-    if accept_loss && durability != Durability::Memory {
+    if accept_loss && durability == Durability::Memory {
+        // Before the claim falls: a crash in between leaves the node in doubt.
+        store.lower_commit_hints()?;
+    } else if accept_loss && recovered.claimed_tail.is_none() {
         return Err(BootError::Unusable(
-            "--accept-loss is for clusters of durability 'memory', and this one's is 'disk': a reboot loses nothing that \
-             was acknowledged; start the node without it"
+            "--accept-loss has nothing to accept: nothing that this node acknowledged is missing from its disk; start it \
+             without it"
                 .to_owned(),
         ));
     }
-    if accept_loss {
-        // Before the claim falls: a crash in between leaves the node in doubt.
-        store.lower_commit_hints()?;
-    }
+    let given_up = recovered.claimed_tail.filter(|_| accept_loss);
     let stored = next_life(&recovered, durability, boot_id_hash, accept_loss);
     if stored != recovered.hard_state {
         store.write_hard_state(&stored)?;
@@ -225,7 +223,32 @@ pub fn boot_as_told<D: Disk>(
     let identity = recovered.identity;
     let start =
         start_of(recovered, rebuild, configurations, store.pulse()).map_err(|what| unusable(&what))?;
-    Ok(Booted { identity, store, start, cut })
+    Ok(Booted { identity, store, start, cut, given_up })
+}
+
+/// Opens the log. A node of a `memory` cluster that accepts a loss forgets what it knew to be committed: others may go on
+/// with less, and it has to follow them. One of a `disk` cluster gives up nothing that it has, and keeps what it knows.
+fn open_as_told<D: Disk + Clone>(
+    disk: D,
+    data_dir: &Path,
+    options: LogOptions,
+    accept_loss: bool,
+) -> Result<(LogStore<D>, Recovered, Rebuild), BootError> {
+    let mut rebuild = Rebuild::new();
+    let mut cut = None;
+    if accept_loss {
+        let (store, recovered) =
+            LogStore::open_without_commits(disk.clone(), data_dir, options, &mut rebuild)?;
+        // Which of the two it is stands in the log alone.
+        let newest = rebuild.configurations.as_ref().map(Configurations::newest);
+        if newest.is_none_or(|newest| newest.durability == Durability::Memory) {
+            return Ok((store, recovered, rebuild));
+        }
+        (rebuild, cut) = (Rebuild::new(), recovered.report.cut);
+    }
+    let (store, mut recovered) = LogStore::open_behind_checkpoint(disk, data_dir, options, &mut rebuild)?;
+    recovered.report.cut = recovered.report.cut.or(cut);
+    Ok((store, recovered, rebuild))
 }
 
 /// What is written before anything is said: this life is not closed, under this boot; and in a `memory` cluster, after

@@ -1,10 +1,10 @@
-//! What the process tells its agents, and what an agent tells the process when it cannot go on.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+//! What the process tells its agents, and what an agent tells the process when it cannot go on. The flags
+//! and pairs are checked by `tests/threads.rs`.
 
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
+
+use crate::base::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 
 /// Why a node cannot go on. The process prints one line and exits with [`Fatal::exit_code`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,6 +23,7 @@ pub mod connection;
 pub mod control;
 pub mod delivery;
 pub mod dispatcher;
+pub mod gauge;
 pub mod log_writer;
 pub mod mending;
 pub mod peer_sender;
@@ -30,6 +31,9 @@ pub mod reader;
 pub mod reception;
 pub mod ring;
 pub mod rings;
+#[cfg(test)]
+mod tests_ring;
+pub mod wake;
 
 use crate::base::net::Readiness;
 

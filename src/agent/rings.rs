@@ -1,14 +1,12 @@
 //! Every ring of a node, made in one place. `runtime/` and the simulator call [`make_rings`] and hand the ends out.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::commands::{
     BatcherReply, BatcherRequest, CatchUpReply, CatchUpRequest, ColdReadReply, ColdReadRequest,
     ConductorNotice, ConductorRequest, LinkClosed, LinkState, LogCommand, LogEvent, NewClient, NewPeer,
     PeerMessage, SenderCommand,
 };
 use super::control::CommitTail;
+pub use super::gauge::ConnectionGauge;
 use super::ring::{RingReceiver, RingSender, WakeHandle, ring};
 use crate::base::ids::{NodeId, Term};
 use crate::entry::Entry;
@@ -47,32 +45,6 @@ pub enum DeliveryNotice {
         /// The leader, if known.
         leader: Option<NodeId>,
     },
-}
-
-/// Open client connections, for the limit: raised by the conductor, lowered by who closes one.
-#[derive(Clone, Default)]
-pub struct ConnectionGauge(Arc<AtomicUsize>);
-
-impl ConnectionGauge {
-    /// Takes a place if fewer than `limit` are taken.
-    #[must_use]
-    pub fn try_enter(&self, limit: usize) -> bool {
-        self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1))
-            .is_ok()
-    }
-
-    /// Gives a place back.
-    pub fn leave(&self) {
-        let before = self.0.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before > 0, "a connection leaves once");
-    }
-
-    /// Places taken.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.0.load(Ordering::Acquire)
-    }
 }
 
 /// The conductor's ends.

@@ -1,7 +1,6 @@
 //! A sign of life from the disk.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::base::sync::{Arc, AtomicU64, Ordering};
 
 /// Counts what the disk has finished. Written by the log writer's thread, read by the batcher: a roll takes several
 /// syncs before it has anything to report, and a disk that is only slow is no hanging one.

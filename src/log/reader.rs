@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::disk::DiskFile;
 use super::error::Corruption;
+use super::published::Point;
 use super::scanner::Tail;
-use super::segment::{CatalogChange, Point, Segment};
+use super::segment::{CatalogChange, Segment};
 use crate::base::ids::{EntryId, LogIndex, Offset, Term};
 use crate::entry::{Entry, EntryError, EntryHeader};
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use super::error::{Corruption, LogError};
+use super::hold::is_alone;
 use super::layout::{SPARE_NAME, SegmentHeader, Slot, encode_head, free_name, segment_name};
 use super::recovery::Live;
 use super::retention::{Doomed, FREE_FILES_MAX};
@@ -232,8 +233,8 @@ impl<D: Disk> LogStore<D> {
     /// Final.
     pub fn unlink_free(&mut self) -> Result<usize, LogError> {
         let mut free = Vec::new();
-        self.doomed.retain(|doomed| {
-            let alone = Arc::strong_count(&doomed.segment) == 1;
+        self.doomed.retain_mut(|doomed| {
+            let alone = is_alone(&mut doomed.segment);
             if alone {
                 let header = doomed.segment.header();
                 let fits = doomed.may_recycle && header.segment_bytes == self.options.segment_bytes();

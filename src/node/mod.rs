@@ -22,7 +22,7 @@ use crate::agent::conductor::ConductorSettings;
 use crate::agent::control::{Control, Fatal};
 use crate::agent::reception::Welcome;
 use crate::base::checksum::fold64;
-use crate::base::ids::{GroupId, LogIndex};
+use crate::base::ids::{EntryId, GroupId, LogIndex};
 use crate::config::{self, Settings};
 use crate::entry::{BatchLimits, Configuration};
 use crate::log::{Identity, RealDisk};
@@ -51,6 +51,21 @@ pub struct RunningNode {
     reads_all: bool,
 }
 
+/// What a node may have acknowledged and lost (rule 11).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// The entry whose torn end is on its disk.
+    Torn(EntryId),
+    /// It does not know what: a node of a `memory` cluster, back from a reboot without a clean stop.
+    Unknown,
+}
+
+impl Claim {
+    fn of(claimed: EntryId) -> Self {
+        if is_unknown_claim(claimed) { Self::Unknown } else { Self::Torn(claimed) }
+    }
+}
+
 /// What recovery found, for the start-up lines.
 pub struct StartReport {
     /// Last entry in the log.
@@ -61,9 +76,10 @@ pub struct StartReport {
     pub cut: Option<String>,
     /// The layout that was chosen.
     pub mode: ThreadingMode,
-    /// A node of a `memory` cluster, back from a reboot without a clean stop: it may have lost what it acknowledged, and
-    /// neither votes nor campaigns until it has caught up with a leader.
-    pub is_in_doubt: bool,
+    /// What it may have acknowledged and lost: it neither campaigns nor votes for shorter logs until that is settled.
+    pub claim: Option<Claim>,
+    /// What it was told to give up of that.
+    pub given_up: Option<Claim>,
     /// Something below the watermark is damaged: the node asks the others for it before it takes part.
     pub is_mending: bool,
 }
@@ -79,8 +95,10 @@ impl RunningNode {
         Self::start_as_told(settings, false)
     }
 
-    /// As [`RunningNode::start`]; with `accept_loss` a node of a `memory` cluster takes part although its machine went
-    /// down without a clean stop. For a cluster in which a quorum did: acknowledged events that no node has are gone.
+    /// As [`RunningNode::start`]; with `accept_loss` the node takes part although it may have lost what it acknowledged.
+    /// For a `memory` cluster in which a quorum of machines went down without a clean stop (decision 0008), and for a
+    /// torn tail where nobody is left to tell whether its entry counts (decision 0009): acknowledged events that no node
+    /// has are gone.
     ///
     /// # Errors
     /// As [`RunningNode::start`].
@@ -114,7 +132,8 @@ impl RunningNode {
             commit_hint: opened.start.applied.index.0,
             cut: opened.cut.clone(),
             mode: ThreadingMode::Auto,
-            is_in_doubt: opened.start.restored.hard_state.claimed_tail.is_some_and(is_unknown_claim),
+            claim: opened.start.restored.hard_state.claimed_tail.map(Claim::of),
+            given_up: opened.given_up.map(Claim::of),
             is_mending: false,
         };
         let manager = ReplicationManager::start(parts(settings, opened, listeners), Control::new())?;
@@ -151,7 +170,15 @@ impl RunningNode {
         let mode = manager.mode();
         self.last_damage.clone_from(&first);
         (self.manager, self.mending) = (Some(manager), first);
-        Ok(StartReport { last_index, commit_hint: 0, cut: None, mode, is_in_doubt: false, is_mending: true })
+        Ok(StartReport {
+            last_index,
+            commit_hint: 0,
+            cut: None,
+            mode,
+            claim: None,
+            given_up: None,
+            is_mending: true,
+        })
     }
 
     /// Starts anew where the node has to: when everything is mended, and when damage is found while it takes part.

@@ -8,7 +8,7 @@ use mio::{Events, Poll};
 use super::idle::{Idle, IdleState, Step};
 use crate::agent::Agent;
 use crate::agent::control::Control;
-use crate::agent::ring::WakeHandle;
+use crate::agent::wake::{Sleeper, WakeHandle, sleep};
 use crate::base::clock::{Clock, NS_PER_MS};
 use crate::base::net::Readiness;
 use crate::net::MioNet;
@@ -81,11 +81,11 @@ impl<C: Clock> Runner<C> {
         while !self.control.is_stopped() {
             if self.turn() > 0 {
                 idle.busy();
-                self.look(Some(Duration::ZERO))?;
+                self.look_at_sockets()?;
                 continue;
             }
             match idle.next() {
-                Step::Again => self.look(Some(Duration::ZERO))?,
+                Step::Again => self.look_at_sockets()?,
                 Step::Sleep => self.sleep()?,
             }
         }
@@ -103,17 +103,11 @@ impl<C: Clock> Runner<C> {
         work
     }
 
-    /// Says that it sleeps, looks at the rings once more, then waits in the poll (rule 5).
     fn sleep(&mut self) -> io::Result<()> {
-        self.plan.wake.announce_sleep();
-        if self.turn() == 0 && !self.control.is_stopped() {
-            let timeout = self.sleep_time();
-            let outcome = self.poll(Some(timeout));
-            self.plan.wake.announce_awake();
-            return outcome;
+        match sleep(self) {
+            Some(outcome) => outcome,
+            None => self.look_at_sockets(),
         }
-        self.plan.wake.announce_awake();
-        self.look(Some(Duration::ZERO))
     }
 
     fn sleep_time(&self) -> Duration {
@@ -128,8 +122,8 @@ impl<C: Clock> Runner<C> {
     }
 
     /// Takes socket events without waiting; a thread without sockets has nothing to look for.
-    fn look(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        if self.plan.has_sockets { self.poll(timeout) } else { Ok(()) }
+    fn look_at_sockets(&mut self) -> io::Result<()> {
+        if self.plan.has_sockets { self.poll(Some(Duration::ZERO)) } else { Ok(()) }
     }
 
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -148,5 +142,22 @@ impl<C: Clock> Runner<C> {
             }
         }
         Ok(())
+    }
+}
+
+impl<C: Clock> Sleeper for Runner<C> {
+    type Waited = io::Result<()>;
+
+    fn wake(&self) -> &WakeHandle {
+        &self.plan.wake
+    }
+
+    fn look(&mut self) -> bool {
+        self.turn() > 0 || self.control.is_stopped()
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let timeout = self.sleep_time();
+        self.poll(Some(timeout))
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::coverage::Coverage;
+use super::coverage::{Coverage, rare};
 use super::faults::{Adversary, fault};
 use super::invariants::{Book, View};
 use super::net::{Host, SharedWorld, SimNet, World};
@@ -12,7 +12,7 @@ use super::node::{Death, Outcome, Shape, SimNode, client_owner};
 use super::report::Violation;
 use super::workload::{Fact, Operator, Publisher, PublisherPlan, Subscriber};
 use crate::base::clock::NS_PER_MS;
-use crate::base::ids::{LogIndex, NodeId};
+use crate::base::ids::{Incarnation, LogIndex, NodeId};
 use crate::base::prng::Prng;
 use crate::base::units::show_ns;
 use crate::entry::Durability;
@@ -52,6 +52,8 @@ pub struct Cluster {
     pub coverage: Coverage,
     /// Acknowledgements so far.
     pub acknowledgements: u64,
+    /// Who stays ill for a while although faults have ended.
+    pub ill: Vec<usize>,
     /// Tells on stderr what happens, node by node.
     pub narrate: bool,
     told: BTreeMap<NodeId, String>,
@@ -87,7 +89,7 @@ impl Cluster {
         let adversary = Adversary::new(prng.fork(2), &shape);
         let restless = adversary.knows(fault::TRANSFER);
         let operator = Operator::new(shape.nodes, net(OPERATOR), prng.fork(3), restless);
-        let book = Book::new(shape.durability == Durability::Disk, shape.batcher);
+        let book = Book::new(shape.durability == Durability::Disk, shape.batcher, shape.segment_bytes);
         Self {
             world,
             nodes,
@@ -98,6 +100,7 @@ impl Cluster {
             book,
             coverage: Coverage::default(),
             acknowledgements: 0,
+            ill: Vec::new(),
             narrate: false,
             told: BTreeMap::new(),
             steps_at_this_time: 0,
@@ -395,6 +398,7 @@ impl Cluster {
         if self.adversary.has_relented() {
             self.adversary.atlas.refresh(&self.nodes, &self.shape);
             self.replace_who_waits_in_vain(now_ns);
+            self.accept_what_nobody_can_tell(now_ns);
         }
         self.operator.turn(now_ns, &self.adversary.atlas.to_replace())
     }
@@ -415,6 +419,24 @@ impl Cluster {
         }
     }
 
+    /// A node claims a torn tail, a disk that may have had the entry is gone, and nobody leads: nobody is left to tell, so
+    /// somebody says that the claim may go (decision 0009). Nothing acknowledged is lost by it where the disk has kept
+    /// all that it flushed, so a node with damage is not told so; the atlas sees to it that this is never needed.
+    fn accept_what_nobody_can_tell(&mut self, now_ns: u64) {
+        if self.shape.durability != Durability::Disk || self.nodes.iter().all(|node| node.formattings == 1) {
+            return;
+        }
+        for place in 0..self.nodes.len() {
+            let claims = self.nodes[place].waits_with_a_claim(now_ns, MENDING_PATIENCE_NS);
+            if claims && self.adversary.atlas.is_whole(place) {
+                let node = &mut self.nodes[place];
+                node.note_rare(rare::LOSS_ACCEPTED, 1);
+                node.die(Death::Killed);
+                (node.accepts_loss, node.restart_at_ns) = (true, Some(now_ns));
+            }
+        }
+    }
+
     /// Faults end, publishers send nothing new, subscribers settle down.
     pub fn make_peace(&mut self) {
         let now_ns = self.now_ns();
@@ -424,7 +446,42 @@ impl Cluster {
         self.operator.settle_down();
     }
 
-    /// Everything sent is acknowledged, every node has applied the same whole log, every subscriber has read it.
+    /// From now on faults stay on a minority. Says whether they do.
+    pub fn keep_some_ill(&mut self) -> bool {
+        let (now_ns, most) = (self.now_ns(), usize::from(self.shape.nodes).saturating_sub(1) / 2);
+        self.ill = self.adversary.keep_some_ill(now_ns, &self.world, &mut self.nodes, most);
+        !self.ill.is_empty()
+    }
+
+    /// The minority is well again.
+    pub fn heal(&mut self) {
+        let now_ns = self.now_ns();
+        let ill = std::mem::take(&mut self.ill);
+        self.adversary.heal(now_ns, &self.world, &mut self.nodes, &ill);
+    }
+
+    /// Whether one of the others cannot do without those who are ill: it claims what they may have, or has to mend by
+    /// their copies, or the cluster has not begun, for which all must meet.
+    #[must_use]
+    pub fn needs_who_is_ill(&self) -> bool {
+        let others = self.nodes.iter().enumerate().filter(|(place, _)| !self.ill.contains(place));
+        others.into_iter().any(|(place, node)| {
+            let claims_or_waits = node.serving().is_some_and(|serving| {
+                serving.batcher.raft().claimed_tail().is_some()
+                    || serving
+                        .batcher
+                        .configurations()
+                        .newest()
+                        .voters
+                        .iter()
+                        .any(|voter| voter.incarnation == Incarnation(0))
+            });
+            node.is_mending() || !self.adversary.atlas.is_whole(place) || claims_or_waits
+        })
+    }
+
+    /// Everything sent is acknowledged, every node has applied the same whole log, every subscriber has read it. Those who
+    /// are ill are not asked.
     #[must_use]
     pub fn is_converged(&self) -> bool {
         self.unfinished().is_none()
@@ -440,7 +497,8 @@ impl Cluster {
             return Some(self.adversary.atlas.describe());
         }
         let mut ends = Vec::new();
-        for node in &self.nodes {
+        let is_ill = |place: usize| self.ill.contains(&place);
+        for (_, node) in self.nodes.iter().enumerate().filter(|(place, _)| !is_ill(*place)) {
             if node.is_mending() {
                 return Some(format!("node {} mends", node.id));
             }
@@ -464,7 +522,8 @@ impl Cluster {
             return Some(format!("nodes end at {ends:?}"));
         }
         let next_offset = ends.first().map(|end| end.2)?;
-        let late = self.subscribers.iter().position(|subscriber| subscriber.next_offset() != next_offset);
+        let mut places = 0..self.subscribers.len();
+        let late = places.find(|&at| !is_ill(at) && self.subscribers[at].next_offset() != next_offset);
         late.map(|place| {
             let at = self.subscribers[place].next_offset();
             format!("the subscriber of node {} is at {at} of {next_offset}", place + 1)

@@ -96,15 +96,31 @@ fn simulate(seed: u64, options: Options, report: &mut Report) -> Result<(), Viol
 fn both_phases(cluster: &mut Cluster, options: Options) -> Result<(), Violation> {
     cluster.advance(options.safety_ns, |_| false)?;
     cluster.make_peace();
-    let limit_ns = cluster.now_ns() + options.liveness_limit_ns;
-    cluster.advance(limit_ns, Cluster::is_converged)?;
-    match cluster.unfinished() {
-        None => Ok(()),
-        Some(what) => Err(Violation::new(
-            "liveness",
-            format!("{} s after the last fault: {what}", options.liveness_limit_ns / NS_PER_S),
-        )),
+    if options.faults && cluster.keep_some_ill() {
+        become_quiet(cluster, options, "after the last fault of a majority", |cluster| {
+            cluster.is_converged() || cluster.needs_who_is_ill()
+        })?;
+        let name = if cluster.is_converged() { rare::MINORITY_ILL } else { rare::MINORITY_NEEDED };
+        cluster.coverage.count(name);
+        cluster.heal();
     }
+    become_quiet(cluster, options, "after the last fault", Cluster::is_converged)
+}
+
+fn become_quiet(
+    cluster: &mut Cluster,
+    options: Options,
+    since: &str,
+    enough: impl Fn(&Cluster) -> bool,
+) -> Result<(), Violation> {
+    let limit_ns = cluster.now_ns() + options.liveness_limit_ns;
+    cluster.advance(limit_ns, &enough)?;
+    if enough(cluster) {
+        return Ok(());
+    }
+    let (limit_s, ill) = (options.liveness_limit_ns / NS_PER_S, &cluster.ill);
+    let what = cluster.unfinished().unwrap_or_default();
+    Err(Violation::new("liveness", format!("{limit_s} s {since} (ill places {ill:?}): {what}")))
 }
 
 fn fill(report: &mut Report, cluster: &Cluster) {

@@ -2,6 +2,7 @@
 
 use tercet::agent::Agent;
 use tercet::agent::batcher::BatcherLimits;
+use tercet::agent::boot::boot_as_told;
 use tercet::agent::commands::{
     BatcherReply, ConductorNotice, ConductorRequest, Contact, ContactVerdict, LogCommand, LogEvent,
     PeerIdentity, SenderCommand,
@@ -12,7 +13,7 @@ use tercet::entry::{Entry, LogFloor};
 use tercet::log::layout::{ENTRIES_POSITION, segment_name};
 use tercet::log::{LogStore, SegmentMark, StoredHardState};
 use tercet::protocol::client::AckKind;
-use tercet::raft::{Message, Role};
+use tercet::raft::{LogView, Message, Role};
 use tercet::sim::disk::SimDisk;
 
 use crate::bench::{Bench, batch_after, data_dir, first_entry, formatted, id, n, noop_after, options};
@@ -439,4 +440,26 @@ fn pitfall_60_a_claimed_tail_found_on_the_disk_keeps_the_node_from_campaigning()
     assert_eq!((bench.batcher.raft().role(), bench.batcher.raft().term()), (Role::Follower, Term(1)));
     let said = bench.said_to(2);
     assert!(!said.is_empty() && said.iter().all(|m| matches!(m, Message::ClaimQuery { .. })), "{said:?}");
+}
+
+#[test]
+fn pitfall_60_a_claim_is_given_up_when_an_operator_says_so_and_stays_given_up() {
+    let (disk, claim) = with_claimed_tail();
+    let told = boot_as_told(disk.clone(), data_dir(), options(), true).unwrap();
+    assert_eq!(told.given_up, Some(claim));
+    assert!(told.cut.is_some(), "the torn tail is told of all the same");
+    assert_eq!(told.start.restored.hard_state.claimed_tail, None);
+    let (last, commit_hint) = (told.start.restored.log.last_id(), told.start.restored.commit_hint);
+    drop(told);
+    disk.restart();
+    let again = boot_as_told(disk.clone(), data_dir(), options(), false).unwrap();
+    assert_eq!((again.given_up, again.start.restored.hard_state.claimed_tail), (None, None));
+    assert_eq!(again.start.restored.log.last_id(), last);
+    assert_eq!(again.start.restored.commit_hint, commit_hint, "what it knows to be committed it keeps");
+    drop(again);
+    disk.restart();
+    let Err(refused) = boot_as_told(disk, data_dir(), options(), true).map(drop) else {
+        panic!("there is nothing to give up")
+    };
+    assert!(refused.to_string().contains("nothing to accept"), "{refused}");
 }

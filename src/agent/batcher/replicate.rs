@@ -243,7 +243,9 @@ impl<C: Clock> Batcher<C> {
                  again, format a new directory and let it in by tercet member replace"
             }
             Durability::Disk => {
-                "state machine safety is broken: do not start this node again, keep all data directories, and report it"
+                "where a loss was accepted (--accept-loss), that is it: read from this node's data directory what is worth \
+                 keeping (tercet log dump), then format a new one and let it in by tercet member replace; otherwise state \
+                 machine safety is broken: do not start this node again, keep all data directories, and report it"
             }
         };
         self.control.fail(Fatal::Divergence(format!(

@@ -137,6 +137,8 @@ impl<C: Clock> Batcher<C> {
             durability: start.configurations.newest().durability,
             configurations: start.configurations,
             membership: super::members::MembershipWork::default(),
+            // What recovery found behind the commit hint counts as long as it is not committed.
+            unsettled_bytes: hot.bytes(),
             hot,
             tail,
             applied: start.applied,
@@ -155,7 +157,6 @@ impl<C: Clock> Batcher<C> {
             open_chunk: None,
             written: last,
             flushed: last,
-            unsettled_bytes: 0,
             unwritten: Unwritten::default(),
             disk_watch: super::disk_watch::DiskWatch::new(start.pulse),
             handover: super::transfer::Handover::default(),

@@ -113,8 +113,8 @@ pub struct RunOptions {
     /// Which node.
     #[command(flatten)]
     pub node: NodeOptions,
-    /// In a cluster of durability 'memory', after power failed on a quorum: go on with what is left, and lose
-    /// acknowledged events that no node has
+    /// Go on with what is left, and lose acknowledged events that no node has: where the node says that it may have
+    /// lost what it acknowledged, and nobody is left to tell
     #[arg(long)]
     pub accept_loss: bool,
     /// End when the process that started this one ends

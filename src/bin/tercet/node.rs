@@ -6,7 +6,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tercet::config::{Settings, Sources};
-use tercet::node::{RunningNode, StartReport};
+use tercet::node::{Claim, RunningNode, StartReport};
 
 use crate::args::{NodeOptions, RunOptions};
 use crate::exit::{Failure, INTERRUPTED, Outcome};
@@ -31,12 +31,27 @@ fn tell(settings: &Settings, report: &StartReport) {
         tracing::warn!("torn tail: {cut}");
     }
     let id = settings.node_id;
-    if report.is_in_doubt {
-        tracing::warn!(
+    match report.given_up {
+        None => {}
+        Some(Claim::Unknown) => tracing::warn!("node {id}: goes on without what it lost, as told"),
+        Some(Claim::Torn(entry)) => {
+            tracing::warn!(
+                "node {id}: goes on without entry {entry}, which it may have acknowledged, as told"
+            );
+        }
+    }
+    match report.claim {
+        None => {}
+        Some(Claim::Unknown) => tracing::warn!(
             "node {id}: its machine went down without a clean stop, and in a cluster of durability 'memory' events that \
              this node acknowledged may be lost with it; it neither votes nor leads until it has caught up with a \
              leader; if so many nodes say this that no leader can be elected, start them with --accept-loss"
-        );
+        ),
+        Some(Claim::Torn(entry)) => tracing::warn!(
+            "node {id}: its disk has the torn end of entry {entry}, which it may have acknowledged; it neither \
+             campaigns nor votes for shorter logs until a leader, or what the others have, settles that; if no leader \
+             can be elected since another node's disk is lost for good, start this node with --accept-loss"
+        ),
     }
     if report.is_mending {
         tracing::warn!("node {id}: mending before it takes part; it neither votes nor leads meanwhile");

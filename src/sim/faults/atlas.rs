@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::ids::{Incarnation, NodeId};
 use crate::log;
-use crate::sim::node::{DATA_DIR, Shape, SimNode};
+use crate::sim::node::{DATA_DIR, Serving, Shape, SimNode};
 
 /// Bytes of a file that are not what was written there.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,7 +115,9 @@ fn is_mended(node: &SimNode, damage: &Damage, shape: &Shape) -> bool {
     if damage.bytes.is_empty() && node.disk.has_read_errors(&damage.path) {
         return false;
     }
-    if node.is_mending() {
+    // What was above its watermark may be claimed: then it answers for an entry that another disk has to have.
+    let is_settled = |serving: &Serving| serving.batcher.raft().claimed_tail().is_none();
+    if !node.serving().is_some_and(is_settled) {
         return false;
     }
     if damage

@@ -6,7 +6,7 @@ use super::{Adversary, Damage, fault};
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::Incarnation;
 use crate::base::prng::Prng;
-use crate::entry::EntryHeader;
+use crate::entry::{EntryHeader, EntryView};
 use crate::log::layout::{BLOCK_BYTES, ENTRIES_POSITION, HARD_STATE_NAME, Slot, parse_segment_name};
 use crate::sim::disk::{Fault, SimDisk};
 use crate::sim::node::{DATA_DIR, Shape, SimNode};
@@ -67,7 +67,7 @@ impl Adversary {
             self.lose_disk(now_ns, nodes, place, shape);
         } else if self.prng.chance(250_000) {
             self.rot_tail(now_ns, nodes, place);
-        } else if self.atlas.is_whole(place) {
+        } else if self.atlas.is_whole(place) && !self.misdirect(now_ns, &mut nodes[place]) {
             self.damage(now_ns, nodes, place);
         }
     }
@@ -116,6 +116,24 @@ impl Adversary {
         self.atlas.damaged(place, Damage { path, position, bytes, must_go: false, settles_after });
         self.count(fault::TAIL_ROT);
         self.fell(now_ns, &mut nodes[place], super::Death::Killed);
+    }
+
+    /// Now and then what was meant for another page ends up where an entry begins, or where the log ends, and the process
+    /// goes down with it: a whole entry lies there that does not continue the log. Says whether it did so.
+    fn misdirect(&mut self, now_ns: u64, node: &mut SimNode) -> bool {
+        if !self.knows(fault::MISDIRECTED_WRITE) || !self.prng.chance(250_000) {
+            return false;
+        }
+        let Some((path, position, bytes)) = misdirected_entry(&mut self.prng, &node.disk) else {
+            return false;
+        };
+        node.disk.rot(&path, position, &bytes);
+        let place = usize::from(node.id.0) - 1;
+        self.atlas.damaged(place, Damage { path, position, bytes, must_go: false, settles_after: None });
+        self.count(fault::MISDIRECTED_WRITE);
+        self.fell(now_ns, node, super::Death::Killed);
+        self.count(fault::KILL);
+        true
     }
 
     fn damage(&mut self, now_ns: u64, nodes: &mut [SimNode], place: usize) {
@@ -182,6 +200,54 @@ pub(super) fn is_named(nodes: &[SimNode]) -> bool {
     })
 }
 
+/// A place in the newest segment, and what some page of this disk would put there that begins with a whole entry: where
+/// the log ends, or where an entry begins that is durable. Nothing where entries lie above the watermark: their headers
+/// would be gone, and nobody could tell that they were there.
+fn misdirected_entry(prng: &mut Prng, disk: &SimDisk) -> Option<(PathBuf, u64, Vec<u8>)> {
+    let files = disk.files();
+    let is_segment = |path: &&PathBuf| {
+        path.file_name().is_some_and(|name| parse_segment_name(&name.to_string_lossy()).is_some())
+    };
+    let segments: Vec<&PathBuf> = files.iter().filter(is_segment).collect();
+    let last = *segments.last()?;
+    let end = newest_slot(disk, last)?.end_position;
+    let bytes_of = |path: &PathBuf, at: u64, most: u64| {
+        let in_page = PAGE_BYTES - at % PAGE_BYTES;
+        disk.peek(path, at, in_page.min(most) as usize)
+    };
+    if disk.is_dirty(last) || EntryHeader::decode(&bytes_of(last, end, PAGE_BYTES)).is_ok() {
+        return None;
+    }
+    let (position, most) = match prng.below(3) {
+        0 | 1 => (end, PAGE_BYTES),
+        _ => entry_start(prng, &disk.bytes(last), end).map(|start| (start, end - start))?,
+    };
+    let right = bytes_of(last, position, most);
+    let places = segments.iter().flat_map(|path| {
+        let pages = disk.bytes(path).len() as u64 / PAGE_BYTES;
+        (ENTRIES_POSITION / PAGE_BYTES..pages)
+            .map(move |page| (*path, page * PAGE_BYTES + position % PAGE_BYTES))
+    });
+    let mut pages = places.map(|(path, at)| bytes_of(path, at, most));
+    let wrong = pages.find(|bytes| *bytes != right && EntryView::parse(bytes).is_ok())?;
+    Some((last.clone(), position, wrong))
+}
+
+/// Where some entry before `end` begins.
+fn entry_start(prng: &mut Prng, segment: &[u8], end: u64) -> Option<u64> {
+    let next = |at: &u64| {
+        let header = EntryHeader::decode(segment.get(*at as usize..)?).ok()?;
+        Some(at + u64::from(header.total_bytes)).filter(|at| *at < end)
+    };
+    let starts: Vec<u64> = std::iter::successors(Some(ENTRIES_POSITION), next).collect();
+    starts.get(prng.below(starts.len() as u64) as usize).copied().filter(|start| *start < end)
+}
+
+fn newest_slot(disk: &SimDisk, path: &Path) -> Option<Slot> {
+    let slots = [BLOCK_BYTES, 2 * BLOCK_BYTES].map(|at| Slot::decode(&disk.peek(path, at, 512)));
+    slots.into_iter().flatten().max_by_key(|slot| slot.number)
+}
+
 /// A stretch of some file of this disk: of a segment most of the time.
 fn pick_target(prng: &mut Prng, disk: &SimDisk) -> Option<Target> {
     let kind = prng.below(100);
@@ -219,8 +285,7 @@ fn pick_target(prng: &mut Prng, disk: &SimDisk) -> Option<Target> {
 
 /// Entries up to the watermark, or one of the blocks in front of them.
 fn segment_target(prng: &mut Prng, disk: &SimDisk, path: PathBuf, last: bool) -> Option<Target> {
-    let slots = [BLOCK_BYTES, 2 * BLOCK_BYTES].map(|at| Slot::decode(&disk.peek(&path, at, 512)));
-    let newest = slots.into_iter().flatten().max_by_key(|slot| slot.number)?;
+    let newest = newest_slot(disk, &path)?;
     if prng.chance(150_000) {
         let begins = prng.below(3) * BLOCK_BYTES;
         // A write that is under way may be what the block is for.

@@ -4,6 +4,7 @@
 mod atlas;
 mod corner;
 mod disk;
+mod minority;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,11 +13,14 @@ const TURN_COUNT: usize = 4096;
 
 pub(super) struct BoundedMemory {
     limits: BatcherLimits,
+    /// What a start may find behind its commit hint, besides what is in flight. In a `memory` cluster the hint on the disk
+    /// is as old as the segment at worst: nothing is flushed while there is something to write.
+    recovered_bytes: u64,
 }
 
 impl BoundedMemory {
-    pub(super) fn new(limits: BatcherLimits) -> Self {
-        Self { limits }
+    pub(super) fn new(limits: BatcherLimits, recovered_bytes: u64) -> Self {
+        Self { limits, recovered_bytes }
     }
 }
 
@@ -31,11 +34,12 @@ impl Invariant for BoundedMemory {
         let in_flight = self.limits.unsettled_bytes_limit
             + (self.limits.append_bytes_limit as u64).max(ONE_MORE_BYTES)
             + ONE_MORE_BYTES;
+        let unapplied = 2 * in_flight + self.recovered_bytes;
         let bounds = [
             ("bytes not yet written", unwritten_bytes, in_flight),
             // A follower learns of commits with what follows, so it may hold what the leader did, and what it had.
-            ("bytes not yet applied", unsettled_bytes, 2 * in_flight),
-            ("bytes in the hot tail", hot_bytes, self.limits.hot_tail_bytes_limit + 2 * in_flight),
+            ("bytes not yet applied", unsettled_bytes, unapplied),
+            ("bytes in the hot tail", hot_bytes, self.limits.hot_tail_bytes_limit + unapplied),
             ("commands for the log writer", view.holdings.log_backlog_count as u64, TURN_COUNT as u64),
             ("answers for clients", view.holdings.reply_backlog_count as u64, TURN_COUNT as u64),
             ("messages behind the hard state", view.holdings.messages_count as u64, TURN_COUNT as u64),

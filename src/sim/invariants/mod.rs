@@ -50,7 +50,7 @@ pub struct View<'a> {
     pub flushed: LogIndex,
     /// Truncations that its log writer has carried out; the core may be ahead.
     pub flushed_generation: u64,
-    /// Its log was mended before this life.
+    /// Its log was mended before this life, or somebody has given up what it claimed.
     pub has_mended: bool,
     /// How much it holds.
     pub holdings: Holdings,
@@ -146,9 +146,10 @@ pub struct Book {
 }
 
 impl Book {
-    /// For a new cluster; `durable` where stable means flushed; `limits` of its batchers.
+    /// For a new cluster; `durable` where stable means flushed; `limits` of its batchers, and the size of its segments.
     #[must_use]
-    pub fn new(durable: bool, limits: BatcherLimits) -> Self {
+    pub fn new(durable: bool, limits: BatcherLimits, segment_bytes: u64) -> Self {
+        let recovered_bytes = if durable { 0 } else { segment_bytes };
         let election = election_safety::ElectionSafety::default();
         let leaders = election.count();
         let mut all: Vec<Box<dyn Invariant>> = vec![
@@ -161,7 +162,7 @@ impl Book {
             Box::new(leader_append_only::LeaderAppendOnly::default()),
             Box::new(leader_completeness::LeaderCompleteness::default()),
             Box::new(state_machine_safety::StateMachineSafety::default()),
-            Box::new(bounded_memory::BoundedMemory::new(limits)),
+            Box::new(bounded_memory::BoundedMemory::new(limits, recovered_bytes)),
             Box::new(commit_never_falls::CommitNeverFalls::default()),
             Box::new(checksums::Checksums::default()),
             Box::new(acknowledged::Acknowledged::default()),

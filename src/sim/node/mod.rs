@@ -26,7 +26,7 @@ use super::disk::SimDisk;
 use super::net::{Host, Owner, SharedWorld};
 use super::report::Violation;
 use crate::agent::Agent;
-use crate::agent::boot::{BootError, boot};
+use crate::agent::boot::{BootError, boot_as_told};
 use crate::agent::control::Fatal;
 use crate::base::clock::{NS_PER_MS, NS_PER_S};
 use crate::base::ids::{Incarnation, NodeId};
@@ -120,10 +120,14 @@ pub struct SimNode {
     has_mended: bool,
     /// It has mended since it last took part, in this process or an earlier one.
     was_mending: bool,
-    /// This life began with a log that was mended just before.
+    /// This life began with a log that was mended just before, or without what somebody has given up.
     pub began_mended: bool,
     /// Damage was found while it took part: the next start reads all.
     reads_all: bool,
+    /// It was started then.
+    serves_since_ns: u64,
+    /// Its next start is told to go on without what it claims.
+    pub accepts_loss: bool,
     /// Every entry that the log writer was ever handed, by chain value: what retention has let go is still known here.
     pub archive: BTreeMap<u64, Entry>,
     /// Something was put into a ring (or a deadline was met) since the last run.
@@ -172,6 +176,8 @@ impl SimNode {
             was_mending: false,
             began_mended: false,
             reads_all: false,
+            serves_since_ns: 0,
+            accepts_loss: false,
             archive: BTreeMap::from([(shape.first_entry().chain(), shape.first_entry())]),
             fresh: false,
             world: Rc::clone(world),
@@ -214,7 +220,7 @@ impl SimNode {
         let site = Site { id, incarnation, seed, shape, world: &world, clock: &clock };
         let options = shape.log_options();
         let options = if self.reads_all { options.reading_all() } else { options };
-        match boot(self.disk.clone(), Path::new(DATA_DIR), options) {
+        match boot_as_told(self.disk.clone(), Path::new(DATA_DIR), options, self.accepts_loss) {
             Ok(booted) => {
                 self.note_start(&booted);
                 self.running = Some(site.serving(booted));
@@ -230,6 +236,7 @@ impl SimNode {
         self.fresh = true;
         let now_ns = self.world.borrow().now_ns();
         self.mends_since_ns = self.is_mending().then_some(now_ns);
+        self.serves_since_ns = now_ns;
         (self.writer_due_ns, self.reader_due_ns) = (Some(now_ns), Some(now_ns));
         Ok(())
     }
@@ -240,8 +247,8 @@ impl SimNode {
         self.note_rare("claimed_tail", u64::from(claimed.is_some()));
         self.note_rare("in_doubt", u64::from(claimed.is_some_and(is_unknown_claim)));
         self.note_rare("started_ahead", u64::from(booted.start.ahead.is_some()));
-        self.reads_all = false;
-        self.began_mended = std::mem::take(&mut self.was_mending);
+        self.began_mended = std::mem::take(&mut self.was_mending) || self.accepts_loss;
+        (self.reads_all, self.accepts_loss) = (false, false);
         if std::mem::take(&mut self.has_mended) {
             // Mending has helped: the same damage at another time is another matter.
             self.last_damage = None;
@@ -281,6 +288,15 @@ impl SimNode {
             Some(serving) => serving.batcher.raft().claimed_tail().is_some(),
             None => self.lost_cache,
         }
+    }
+
+    /// It has claimed a torn tail for so long, and has no leader.
+    #[must_use]
+    pub fn waits_with_a_claim(&self, now_ns: u64, patience_ns: u64) -> bool {
+        self.serving().is_some_and(|serving| {
+            let raft = serving.batcher.raft();
+            raft.claimed_tail().is_some() && raft.leader().is_none()
+        }) && self.serves_since_ns + patience_ns < now_ns
     }
 
     /// It is gone: agents, sockets, and what the disk had not made durable.
