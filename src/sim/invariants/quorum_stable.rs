@@ -122,8 +122,9 @@ impl Invariant for QuorumStable {
             | Message::HeartbeatReply { term, stable, .. } => (*term, *stable),
             _ => return Ok(()),
         };
-        // What it said in an older term may be cut off since.
-        let held = self.held.get(&(answer.from, answer.incarnation)).filter(|held| held.term == term);
+        // What it said in an older term may be cut off since; and what it has begun anew behind is in a checkpoint.
+        let held = self.held.get(&(answer.from, answer.incarnation));
+        let held = held.filter(|held| held.term == term && stable > held.log.base().index);
         let flushed = held.map_or(answer.flushed, |held| held.flushed.min(answer.flushed));
         if stable > flushed {
             return Err(format!(
