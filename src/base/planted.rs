@@ -58,7 +58,7 @@ bugs! {
     HeartbeatAcksUnflushed = ("heartbeat_acks_unflushed", 15),
     /// The log writer reports a flush once it has written.
     FlushReportedAfterWrite = ("flush_reported_after_write", 15),
-    /// An acknowledgement of another term counts.
+    /// An acknowledgement of another term counts, and a follower vouches to a new leader for what an older one verified.
     AckOfOtherTermCounts = ("ack_of_other_term_counts", 16),
     /// Learners count towards a quorum.
     LearnersCounted = ("learners_counted", 17),
@@ -72,7 +72,7 @@ bugs! {
     PurgedPrevConflicts = ("purged_prev_conflicts", 24),
     /// Clients are told of what is appended, not of what is committed.
     AckBeforeCommit = ("ack_before_commit", 26),
-    /// A report of a flush counts for a log that was cut since.
+    /// A report of a flush counts for a log that was cut since, whether it came before the cut or after.
     StaleFlushCounts = ("stale_flush_counts", 28),
     /// Subscribers get entries that are appended and not committed.
     UncommittedDelivered = ("uncommitted_delivered", 29),
@@ -104,11 +104,11 @@ bugs! {
     RollWithoutSync = ("roll_without_sync", 57),
     /// Behind a cut the log goes on over what was torn: no claim, and the watermark says that it is durable.
     WatermarkBeforeData = ("watermark_before_data", 59),
-    /// An entry belongs to the log by its index alone, whatever it is chained to.
-    ChainNotChecked = ("chain_not_checked", 59),
+    /// Any whole entry is the next one: what a recycled file held before is taken for the log.
+    LeftoverTaken = ("leftover_taken", 59),
     /// A valid header in a torn tail claims nothing.
     NoClaimedTail = ("no_claimed_tail", 60),
-    /// Who has a claimed tail votes as if it had none.
+    /// Who has a claimed tail votes and campaigns as if it had none.
     ClaimDoesNotBind = ("claim_does_not_bind", 60),
     /// Damage below the watermark is cut off like a torn tail.
     CorruptionCut = ("corruption_cut", 61),

@@ -142,10 +142,25 @@ impl<D: Disk> LogStore<D> {
         self.appended.id
     }
 
+    /// The stretch of the newest file that is durable while the watermark on the disk does not say so yet, if there is one:
+    /// damage there looks like a torn write.
+    #[must_use]
+    pub fn unvouched(&self) -> Option<(PathBuf, std::ops::Range<u64>)> {
+        let (active, end) = (self.active(), self.flushed.end_position);
+        let begins = active.slot.end_position;
+        (begins < end).then(|| (active.segment.path().to_owned(), begins..end))
+    }
+
     /// Chain value of the last appended entry.
     #[must_use]
     pub fn last_chain(&self) -> u64 {
         self.appended.chain
+    }
+
+    /// Truncations carried out so far, as they were numbered.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Last durable index.

@@ -153,7 +153,7 @@ impl Raft {
 
     /// Asks every voter that has not granted yet.
     fn ask_for_pre_votes(&mut self) {
-        assert!(self.claimed_tail().is_none(), "claim invariant: no campaign with a claimed tail");
+        self.check_claim_binds();
         if self.role != Role::PreCandidate {
             self.become_passive();
             self.role = Role::PreCandidate;

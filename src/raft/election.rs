@@ -38,7 +38,7 @@ impl Raft {
         if self.disk_stalled || !self.knows_the_voters() {
             return;
         }
-        if let Some(claimed) = self.claimed_tail() {
+        if let Some(claimed) = self.claimed_tail().filter(|_| !is_planted(Bug::ClaimDoesNotBind)) {
             self.ask_about_claim(claimed);
         } else if self.memberships.newest().quorum() == 1 {
             self.campaign();
@@ -58,9 +58,14 @@ impl Raft {
         }
     }
 
+    pub(super) fn check_claim_binds(&self) {
+        let is_bound = self.claimed_tail().is_some() && !is_planted(Bug::ClaimDoesNotBind);
+        assert!(!is_bound, "claim invariant: no campaign with a claimed tail");
+    }
+
     /// Enters a new term as its candidate.
     pub(super) fn campaign(&mut self) {
-        assert!(self.claimed_tail().is_none(), "claim invariant: no campaign with a claimed tail");
+        self.check_claim_binds();
         assert!(
             self.knows_the_voters(),
             "identity invariant: no campaign among voters that nobody has named"

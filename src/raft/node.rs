@@ -363,7 +363,9 @@ impl Raft {
         assert!(term > hard.term, "term invariant: terms only rise (from {} to {term})", hard.term);
         self.out.drop_held();
         self.hard.put(HardState { term, voted_for, ..hard });
-        self.verified = Verified::default();
+        if !is_planted(Bug::AckOfOtherTermCounts) {
+            self.verified = Verified::default();
+        }
         self.end_canvass();
         self.leader = None;
     }

@@ -302,6 +302,8 @@ impl Cluster {
             applied: serving.batcher.applied(),
             state: serving.batcher.state(),
             flushed: serving.writer.store().flushed_index(),
+            flushed_generation: serving.writer.store().generation(),
+            has_mended: node.began_mended,
             holdings: serving.batcher.holdings(),
         };
         self.book.observe(&view)?;

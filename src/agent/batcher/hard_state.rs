@@ -131,12 +131,10 @@ impl<C: Clock> Batcher<C> {
     fn judge(&mut self, contact: Contact) {
         let Contact { peer, identity: PeerIdentity { incarnation, configuration_index }, has_accepted } =
             contact;
-        if is_planted(Bug::AnyFormattingCounts) {
-            return self.tell_conductor(contact, ContactVerdict::Known);
-        }
         let counting = match named(self.configurations.newest(), peer) {
             Named::Stranger => return self.tell_conductor(contact, ContactVerdict::Refused),
             // What the log names needs no pin.
+            Named::Only(_) if is_planted(Bug::AnyFormattingCounts) => Some(incarnation),
             Named::Only(incarnation) => Some(incarnation),
             Named::AnyFormatting => self.hard_state.pin_of(peer),
         };

@@ -47,15 +47,13 @@ impl<C: Clock> Batcher<C> {
         if node == self.settings.node_id {
             return Some(self.settings.incarnation);
         }
-        if is_planted(Bug::AnyFormattingCounts) {
-            let port = self.peers.iter().find(|port| port.id() == node);
-            if let Some(link) = port.and_then(|port| port.link) {
-                return Some(link.incarnation);
-            }
-        }
         match named(self.configurations.newest(), node) {
             Named::Stranger => None,
             Named::AnyFormatting => self.hard_state.pin_of(node),
+            Named::Only(incarnation) if is_planted(Bug::AnyFormattingCounts) => {
+                let port = self.peers.iter().find(|port| port.id() == node);
+                port.and_then(|port| port.link).map_or(Some(incarnation), |link| Some(link.incarnation))
+            }
             Named::Only(incarnation) => Some(incarnation),
         }
     }

@@ -19,6 +19,9 @@ pub struct Damage {
     pub bytes: Vec<u8>,
     /// Something that is written anew time and again: whole only when these bytes are gone, although a copy stands in.
     pub must_go: bool,
+    /// What looks like a torn write, and was durable: whole only when the node has come back, in a life after this one,
+    /// and what it claims then is settled.
+    pub settles_after: Option<u64>,
 }
 
 /// The atlas.
@@ -115,6 +118,12 @@ fn is_mended(node: &SimNode, damage: &Damage, shape: &Shape) -> bool {
     // What was above its watermark may be claimed: then it answers for an entry that another disk has to have.
     let is_settled = |serving: &Serving| serving.batcher.raft().claimed_tail().is_none();
     if !node.serving().is_some_and(is_settled) {
+        return false;
+    }
+    if damage
+        .settles_after
+        .is_some_and(|life| node.life <= life || node.serving().is_none() || node.is_in_doubt())
+    {
         return false;
     }
     if damage.must_go && node.disk.peek(&damage.path, damage.position, damage.bytes.len()) == damage.bytes {

@@ -30,10 +30,15 @@ impl Adversary {
         match self.prng.below(8) {
             0 if self.knows(fault::SLOW_DISK) => {
                 let most_ns = self.prng.between(5 * NS_PER_MS, 400 * NS_PER_MS);
-                node.disk_delay_ns = (most_ns / 10, most_ns);
-                self.count(fault::SLOW_DISK);
+                if self.prng.chance(500_000) {
+                    node.disk_delay_ns = (most_ns / 10, most_ns);
+                    self.count(fault::SLOW_DISK);
+                } else {
+                    node.report_delay_ns = 5 * most_ns;
+                    self.count(fault::LATE_REPORTS);
+                }
             }
-            1 => node.disk_delay_ns = (20_000, 2 * NS_PER_MS),
+            1 => (node.disk_delay_ns, node.report_delay_ns) = ((20_000, 2 * NS_PER_MS), 0),
             2..=4 if self.temper.power && self.knows(fault::POWER_LOSS_MID_WRITE) => {
                 node.disk.plan(nth, Fault::Crash);
             }
@@ -60,6 +65,8 @@ impl Adversary {
         }
         if self.prng.chance(350_000) {
             self.lose_disk(now_ns, nodes, place, shape);
+        } else if self.prng.chance(250_000) {
+            self.rot_tail(now_ns, nodes, place);
         } else if self.atlas.is_whole(place) && !self.misdirect(now_ns, &mut nodes[place]) {
             self.damage(now_ns, nodes, place);
         }
@@ -79,6 +86,38 @@ impl Adversary {
         nodes[place].restart_at_ns = Some(now_ns + self.prng.between(NS_PER_MS, 500 * NS_PER_MS));
     }
 
+    /// The disk loses what it said was durable, just behind the watermark, where a start takes it for a torn write: only
+    /// the header tells that an entry was there. The node dies of it, before the next flush proves more.
+    pub(super) fn rot_tail(&mut self, now_ns: u64, nodes: &mut [SimNode], place: usize) {
+        let node = &mut nodes[place];
+        if !self.atlas.is_whole(place) || !self.knows(fault::TAIL_ROT) {
+            return;
+        }
+        let Some((path, range)) = node.serving().and_then(|serving| serving.writer.store().unvouched())
+        else {
+            return;
+        };
+        let bytes = node.disk.peek(&path, range.start, (range.end - range.start) as usize);
+        let (mut bodies, mut at) = (Vec::new(), 0);
+        while let Some(header) = bytes.get(at..).and_then(|rest| EntryHeader::decode(rest).ok()) {
+            let end = at + header.total_bytes as usize;
+            bodies.push(at + EntryHeader::BYTES..end);
+            at = end;
+        }
+        if bodies.is_empty() {
+            return;
+        }
+        let body = bodies.swap_remove(self.prng.below(bodies.len() as u64) as usize);
+        let position = range.start + self.prng.between(body.start as u64, body.end as u64 - 1);
+        let mut bytes = node.disk.peek(&path, position, 1);
+        bytes.iter_mut().for_each(|byte| *byte ^= 1 << self.prng.below(8));
+        node.disk.rot(&path, position, &bytes);
+        let settles_after = Some(node.life);
+        self.atlas.damaged(place, Damage { path, position, bytes, must_go: false, settles_after });
+        self.count(fault::TAIL_ROT);
+        self.fell(now_ns, &mut nodes[place], super::Death::Killed);
+    }
+
     /// Now and then what was meant for another page ends up where an entry begins, or where the log ends, and the process
     /// goes down with it: a whole entry lies there that does not continue the log. Says whether it did so.
     fn misdirect(&mut self, now_ns: u64, node: &mut SimNode) -> bool {
@@ -90,7 +129,7 @@ impl Adversary {
         };
         node.disk.rot(&path, position, &bytes);
         let place = usize::from(node.id.0) - 1;
-        self.atlas.damaged(place, Damage { path, position, must_go: false, bytes });
+        self.atlas.damaged(place, Damage { path, position, bytes, must_go: false, settles_after: None });
         self.count(fault::MISDIRECTED_WRITE);
         self.fell(now_ns, node, super::Death::Killed);
         self.count(fault::KILL);
@@ -135,7 +174,8 @@ impl Adversary {
         } else {
             disk.rot(&path, position, &bytes);
         }
-        self.atlas.damaged(place, Damage { path, position, must_go: must_go && !bytes.is_empty(), bytes });
+        let must_go = must_go && !bytes.is_empty();
+        self.atlas.damaged(place, Damage { path, position, bytes, must_go, settles_after: None });
         self.count(name);
         // Much of what rots is met at the next start; the rest is met by a reader, sooner or later.
         if self.prng.chance(600_000) {
@@ -153,7 +193,7 @@ fn lost_write(disk: &SimDisk, target: &Target, begins: u64, ends: u64) -> Vec<u8
 }
 
 /// A quorum's logs name every disk, so that another formatting of one cannot be taken for it.
-fn is_named(nodes: &[SimNode]) -> bool {
+pub(super) fn is_named(nodes: &[SimNode]) -> bool {
     nodes.iter().filter_map(SimNode::serving).any(|serving| {
         let committed = serving.batcher.configurations().oldest();
         committed.voters.iter().all(|voter| voter.incarnation != Incarnation(0))

@@ -2,6 +2,7 @@
 //! faults that it knows at all, so that some runs are all about one thing.
 
 mod atlas;
+mod corner;
 mod disk;
 mod minority;
 mod network;
@@ -38,12 +39,16 @@ pub mod fault {
     pub const CLOCK_DRIFT: &str = "clock_drift";
     /// A disk is slow for a while.
     pub const SLOW_DISK: &str = "slow_disk";
+    /// A disk does its work, and says so late.
+    pub const LATE_REPORTS: &str = "late_reports";
     /// A disk does nothing at all for a while.
     pub const STALLED_DISK: &str = "stalled_disk";
     /// A disk has no room for another file.
     pub const DISK_FULL: &str = "disk_full";
     /// Bits flip in what lies on a disk.
     pub const BIT_ROT: &str = "bit_rot";
+    /// Bits flip in what was flushed and what no watermark vouches for yet: behind a header that is whole.
+    pub const TAIL_ROT: &str = "tail_rot";
     /// A page is as it was before it was ever written: the disk lost what was written there.
     pub const LOST_WRITE: &str = "lost_write";
     /// A page holds what was meant for another one.
@@ -62,6 +67,8 @@ pub mod fault {
     pub const CLOG: &str = "clog";
     /// Frames are lost, late, overtaken and doubled at other rates than before.
     pub const WEATHER: &str = "network_weather";
+    /// A minority falls behind; then one of the others goes down, and the rest is cut off.
+    pub const CORNERED: &str = "quorum_cornered";
     /// A stream breaks.
     pub const STREAM_RESET: &str = "stream_reset";
     /// Somebody hands leadership over.
@@ -88,9 +95,11 @@ pub mod fault {
         PAUSE,
         CLOCK_DRIFT,
         SLOW_DISK,
+        LATE_REPORTS,
         STALLED_DISK,
         DISK_FULL,
         BIT_ROT,
+        TAIL_ROT,
         LOST_WRITE,
         MISDIRECTED_WRITE,
         READ_ERROR,
@@ -99,6 +108,7 @@ pub mod fault {
         PARTITION_PARTIAL,
         PARTITION_ONE_WAY,
         CLOG,
+        CORNERED,
         WEATHER,
         STREAM_RESET,
         TRANSFER,
@@ -135,6 +145,8 @@ pub struct Adversary {
     pub next_ns: u64,
     /// When everything that it cut is mended.
     mend_at_ns: Option<u64>,
+    /// It has begun to corner a quorum.
+    corner: Option<corner::Corner>,
     /// What it did.
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -160,6 +172,7 @@ impl Adversary {
             atlas: Atlas::new(shape.nodes),
             next_ns: 300 * NS_PER_MS,
             mend_at_ns: None,
+            corner: None,
             counts: BTreeMap::new(),
         }
     }
@@ -197,7 +210,15 @@ impl Adversary {
             return;
         }
         self.atlas.refresh(nodes, shape);
+        if let Some(corner) = self.corner.take() {
+            self.close_in(now_ns, world, nodes, &corner);
+            return;
+        }
         self.next_ns = now_ns + self.prng.between(NS_PER_MS, 2 * self.temper.every_ns);
+        if self.knows(fault::CORNERED) && self.prng.chance(40_000) {
+            self.corner_a_quorum(now_ns, world, nodes);
+            return;
+        }
         let [net, node, disk, lies] = self.temper.weights;
         let draw = self.prng.below(net + node + disk + lies);
         if draw < net {
@@ -216,6 +237,7 @@ impl Adversary {
     pub fn relent(&mut self, now_ns: u64, world: &SharedWorld, nodes: &mut [SimNode]) {
         self.next_ns = u64::MAX;
         self.mend_at_ns = None;
+        self.corner = None;
         self.atlas.relent();
         world.borrow_mut().mend_all();
         world.borrow_mut().faults = NetFaults::default();
@@ -225,7 +247,7 @@ impl Adversary {
                 node.die(Death::Killed);
             }
             node.disk.heal();
-            node.disk_delay_ns = (20_000, 2 * NS_PER_MS);
+            (node.disk_delay_ns, node.report_delay_ns) = ((20_000, 2 * NS_PER_MS), 0);
             node.paused_until_ns = node.paused_until_ns.min(now_ns);
             node.stalled_until_ns = node.stalled_until_ns.min(now_ns);
             node.space_at_ns = None;

@@ -5,11 +5,14 @@ mod acknowledged;
 mod bounded_memory;
 mod checksums;
 mod commit_never_falls;
+mod credit;
 mod election_safety;
 mod exactly_once;
 mod leader_append_only;
 mod leader_completeness;
 mod log_matching;
+mod mandate;
+mod promises;
 mod quorum_stable;
 mod readers;
 mod state_machine_safety;
@@ -19,9 +22,9 @@ use super::report::Violation;
 use super::workload::{Ack, Delivered, Fact};
 use crate::agent::batcher::{BatcherLimits, Configurations, Holdings};
 use crate::base::ids::{Incarnation, LogIndex, NodeId, Offset};
-use crate::entry::Entry;
+use crate::entry::{Entry, Member};
 use crate::protocol::peer::{PeerFrame, decode_peer_frame};
-use crate::raft::{Message, Raft};
+use crate::raft::{LogView, Message, Raft, TermRuns};
 use crate::stream::Producers;
 
 /// One node as it is now.
@@ -43,10 +46,32 @@ pub struct View<'a> {
     pub applied: (LogIndex, u64),
     /// Index as of which the producers' table is, and the chain value there.
     pub state: (LogIndex, u64),
-    /// Last index that its disk has made durable.
+    /// Last index that its disk has made durable, in its log as it was after so many truncations.
     pub flushed: LogIndex,
+    /// Truncations that its log writer has carried out; the core may be ahead.
+    pub flushed_generation: u64,
+    /// Its log was mended before this life, or somebody has given up what it claimed.
+    pub has_mended: bool,
     /// How much it holds.
     pub holdings: Holdings,
+}
+
+impl View<'_> {
+    /// The voters with the formatting of the disk that this node goes by (zero: whichever it has met).
+    fn voters(&self) -> &[Member] {
+        &self.configurations.newest().voters
+    }
+}
+
+/// Up to which index two states of one node's log agree; zero where that is not known.
+fn agreed(one: &TermRuns, other: &TermRuns) -> LogIndex {
+    let least = one.base().index.max(other.base().index);
+    let mut index = one.last_index().min(other.last_index());
+    while index > least && one.term_at(index) != other.term_at(index) {
+        index = index.prev();
+    }
+    let same = index >= least && one.term_at(index).is_some() && one.term_at(index) == other.term_at(index);
+    if same { index } else { LogIndex::ZERO }
 }
 
 /// An answer that one node sent to another.
@@ -130,6 +155,9 @@ impl Book {
         let mut all: Vec<Box<dyn Invariant>> = vec![
             Box::new(election),
             Box::new(votes::Votes::default()),
+            Box::new(mandate::Mandate::default()),
+            Box::new(promises::Promises::default()),
+            Box::new(credit::Credit::default()),
             Box::new(log_matching::LogMatching::default()),
             Box::new(leader_append_only::LeaderAppendOnly::default()),
             Box::new(leader_completeness::LeaderCompleteness::default()),

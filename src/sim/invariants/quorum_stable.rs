@@ -3,16 +3,38 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Invariant, View};
-use crate::base::ids::{Incarnation, LogIndex, NodeId};
+use super::{Answer, Invariant, View, agreed};
+use crate::base::ids::{Incarnation, LogIndex, NodeId, Term};
 use crate::entry::Configuration;
 use crate::raft::{AppendOutcome, LogView, Message, TermRuns};
 
 /// What a disk holds for certain.
 struct Held {
+    /// Of the node's log as it is now.
     flushed: LogIndex,
     /// The terms of the node's log.
     log: TermRuns,
+    term: Term,
+    /// Truncations that the log writer may have yet to carry out, with the last index that each has left: an entry that is
+    /// flushed behind that is not the one that the core has there by now (PITFALLS 28).
+    cuts: Vec<(u64, LogIndex)>,
+}
+
+impl Held {
+    fn note(&mut self, view: &View<'_>) {
+        let log = view.raft.log();
+        let seen = self.cuts.last().map_or(view.flushed_generation, |cut| cut.0);
+        if view.raft.log_generation() > seen {
+            self.cuts.push((view.raft.log_generation(), agreed(&self.log, log)));
+        }
+        self.cuts.retain(|(generation, _)| *generation > view.flushed_generation);
+        let left = self.cuts.iter().map(|(_, left)| *left).min();
+        self.flushed = left.map_or(view.flushed, |left| left.min(view.flushed));
+        self.term = view.raft.term();
+        if self.log != *log {
+            self.log = log.clone();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -29,12 +51,14 @@ pub(super) struct QuorumStable {
 impl QuorumStable {
     fn note(&mut self, view: &View<'_>) {
         let disk = (view.node, view.incarnation);
-        let known = self.held.get(&disk);
-        let is_known = known.is_some_and(|held| held.flushed == view.flushed && held.log == *view.raft.log());
-        if !is_known {
-            let log = view.raft.log().clone();
-            self.held.insert(disk, Held { flushed: view.flushed, log });
+        let (log, term) = (view.raft.log(), view.raft.term());
+        let new = || Held { flushed: view.flushed, log: log.clone(), term, cuts: Vec::new() };
+        let held = self.held.entry(disk).or_insert_with(new);
+        if view.flushed_generation == view.raft.log_generation() {
+            // Another life counts anew.
+            held.cuts.clear();
         }
+        held.note(view);
         let (index, newest) = (view.configurations.index(), view.configurations.newest());
         if self.configurations.get(&index) != Some(newest) {
             self.configurations.insert(index, newest.clone());
@@ -93,15 +117,19 @@ impl Invariant for QuorumStable {
     }
 
     fn answered(&mut self, answer: &Answer<'_>) -> Result<(), String> {
-        let stable = match answer.message {
-            Message::AppendReply { outcome: AppendOutcome::Accepted { stable, .. }, .. }
-            | Message::HeartbeatReply { stable, .. } => *stable,
+        let (term, stable) = match answer.message {
+            Message::AppendReply { term, outcome: AppendOutcome::Accepted { stable, .. } }
+            | Message::HeartbeatReply { term, stable, .. } => (*term, *stable),
             _ => return Ok(()),
         };
-        if stable > answer.flushed {
+        // What it said in an older term may be cut off since; and what it has begun anew behind is in a checkpoint.
+        let held = self.held.get(&(answer.from, answer.incarnation));
+        let held = held.filter(|held| held.term == term && stable > held.log.base().index);
+        let flushed = held.map_or(answer.flushed, |held| held.flushed.min(answer.flushed));
+        if stable > flushed {
             return Err(format!(
-                "node {} says {stable} is stable, its disk has flushed {}",
-                answer.from, answer.flushed
+                "node {} says {stable} is stable, its disk has flushed {flushed}",
+                answer.from
             ));
         }
         Ok(())

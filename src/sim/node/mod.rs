@@ -107,6 +107,8 @@ pub struct SimNode {
     pub rare: BTreeMap<&'static str, u64>,
     /// Delay of log writer and reader: at least, at most.
     pub disk_delay_ns: (u64, u64),
+    /// What the log writer reports is late by this at most, besides.
+    pub report_delay_ns: u64,
     writer_due_ns: Option<u64>,
     reader_due_ns: Option<u64>,
     reports_due_ns: Option<u64>,
@@ -116,6 +118,10 @@ pub struct SimNode {
     pub mends_since_ns: Option<u64>,
     /// The last thing it did was to mend.
     has_mended: bool,
+    /// It has mended since it last took part, in this process or an earlier one.
+    was_mending: bool,
+    /// This life began with a log that was mended just before, or without what somebody has given up.
+    pub began_mended: bool,
     /// Damage was found while it took part: the next start reads all.
     reads_all: bool,
     /// It was started then.
@@ -160,12 +166,15 @@ impl SimNode {
             restart_at_ns: None,
             rare: BTreeMap::new(),
             disk_delay_ns: (20_000, 2 * NS_PER_MS),
+            report_delay_ns: 0,
             writer_due_ns: None,
             reader_due_ns: None,
             reports_due_ns: None,
             last_damage: None,
             mends_since_ns: None,
             has_mended: false,
+            was_mending: false,
+            began_mended: false,
             reads_all: false,
             serves_since_ns: 0,
             accepts_loss: false,
@@ -238,6 +247,7 @@ impl SimNode {
         self.note_rare("claimed_tail", u64::from(claimed.is_some()));
         self.note_rare("in_doubt", u64::from(claimed.is_some_and(is_unknown_claim)));
         self.note_rare("started_ahead", u64::from(booted.start.ahead.is_some()));
+        self.began_mended = std::mem::take(&mut self.was_mending) || self.accepts_loss;
         (self.reads_all, self.accepts_loss) = (false, false);
         if std::mem::take(&mut self.has_mended) {
             // Mending has helped: the same damage at another time is another matter.
@@ -267,7 +277,7 @@ impl SimNode {
             return Err(error);
         }
         self.note_rare("started_to_mend", 1);
-        (self.last_damage, self.has_mended) = (first, true);
+        (self.last_damage, self.has_mended, self.was_mending) = (first, true, true);
         Ok(Some(mender))
     }
 
@@ -315,7 +325,7 @@ impl SimNode {
         self.die(Death::PowerLost);
         (self.disk, self.incarnation) = format_disk(self.id, shape, &mut self.prng);
         self.formattings += 1;
-        self.lost_cache = false;
+        (self.lost_cache, self.was_mending) = (false, false);
         self.space_at_ns = None;
     }
 
@@ -435,6 +445,7 @@ impl SimNode {
             let work = serving.writer.do_work(own_ns, &[]);
             self.writer_due_ns = (work > 0).then_some(now_ns + delay_ns);
             let late_ns = if self.prng.chance(500_000) { 0 } else { self.prng.below(delay_ns + 1) };
+            let late_ns = late_ns + self.prng.below(self.report_delay_ns + 1);
             self.reports_due_ns.get_or_insert(now_ns + late_ns);
         }
         if self.reports_due_ns.is_some_and(|at| at <= now_ns) {
