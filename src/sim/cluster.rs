@@ -17,7 +17,6 @@ use crate::base::prng::Prng;
 use crate::base::units::show_ns;
 use crate::entry::Durability;
 use crate::log::LogError;
-use crate::raft::LogView;
 
 /// Steps without time moving on: more of them is a livelock.
 const STEPS_AT_ONE_TIME_MAX: u64 = 10_000;
@@ -509,8 +508,12 @@ impl Cluster {
             }
             let Some(serving) = node.serving() else { return Some(format!("node {} is down", node.id)) };
             let raft = serving.batcher.raft();
-            let flushed = serving.writer.store().flushed_index();
-            if serving.batcher.applied().0 != raft.log().last_id().index || flushed != raft.last_id().index {
+            // What is flushed is of the log as the log writer knows it, which a truncation may still have to reach.
+            let store = serving.writer.store();
+            let (flushed, is_of_this_log) =
+                (store.flushed_index(), store.generation() == raft.log_generation());
+            let last = raft.last_id().index;
+            if serving.batcher.applied().0 != last || flushed != last || !is_of_this_log {
                 return Some(format!(
                     "node {} ({:?}, term {}, leader {:?}) has {} appended, {flushed} flushed, {} committed",
                     node.id,
