@@ -37,6 +37,7 @@
 //! deposes nobody; that leader will settle the claim by itself.
 
 use super::hard_state::HardState;
+use super::log_view::LogView;
 use super::message::Message;
 use super::node::Raft;
 use super::quorum::blocking_others;
@@ -139,7 +140,9 @@ impl Raft {
             let whole = answers.iter().map(|answer| answer.last).max();
             furthest = whole.map_or(furthest, |whole| whole.min(furthest));
         }
-        if furthest <= self.last_id() {
+        // What is merely appended does not count: a crash would lose it again, and the claim with it.
+        let stable = self.log.term_at(self.stable).map(|term| EntryId::new(term, self.stable));
+        if stable.is_some_and(|stable| furthest <= stable) {
             self.put_claim(None);
         } else if furthest < claimed {
             self.put_claim(Some(furthest));
