@@ -34,10 +34,15 @@ fn acknowledged(replies: &[BatcherReply]) -> Vec<(Sequence, Offset)> {
 /// Time goes by while both peers answer every heartbeat, and say that entries up to `stable` are stable there. What
 /// else they were told.
 fn live_on(bench: &mut Bench, ns: u64, stable: u64) -> Vec<Message> {
+    live_on_each(bench, ns, [stable; 2])
+}
+
+/// The same, with what is stable at each of them.
+fn live_on_each(bench: &mut Bench, ns: u64, stable: [u64; 2]) -> Vec<Message> {
     let mut told = Vec::new();
     for _ in 0..ns / (10 * NS_PER_MS) {
         bench.wait(10 * NS_PER_MS);
-        for peer in [2, 3] {
+        for (peer, stable) in [2, 3].into_iter().zip(stable) {
             for message in bench.said_to(peer) {
                 let Message::Heartbeat { term, round, .. } = message else {
                     told.push(message);
@@ -49,6 +54,22 @@ fn live_on(bench: &mut Bench, ns: u64, stable: u64) -> Vec<Message> {
         }
     }
     told
+}
+
+/// A leader with two events that are not flushed here, and the index of the first; all before them is stable everywhere.
+fn leader_that_waits_for_two_flushes() -> (Bench, u64, u64) {
+    let mut bench = Bench::fresh();
+    let (term, producer, epoch) = bench.leader_with_producer();
+    bench.connect(2);
+    bench.connect(3);
+    let settled = bench.batcher.raft().last_id().index.0;
+    live_on(&mut bench, 100 * NS_PER_MS, settled);
+    bench.publish(producer, epoch, 1);
+    bench.wait(2 * NS_PER_MS);
+    bench.publish(producer, epoch, 2);
+    bench.wait(2 * NS_PER_MS);
+    assert_eq!(bench.batcher.raft().last_id().index.0, settled + 2);
+    (bench, term, settled + 1)
 }
 
 /// A leader with one event that is not flushed here; all before it is stable everywhere.
@@ -107,6 +128,29 @@ fn pitfall_12_a_leader_whose_disk_alone_hangs_hands_over() {
     assert_eq!(bench.batcher.applied().0, LogIndex(last), "the others commit without this disk");
     assert_ne!(bench.batcher.raft().role(), Role::Leader);
     assert!(told.contains(&Message::TimeoutNow { term: Term(term) }), "{told:?}");
+}
+
+/// Of the simulator (seeds 70712 and 71764): the cluster stood still for as long as the disk hung.
+#[test]
+fn pitfall_12_a_leader_whose_disk_hangs_gives_up_also_where_nothing_is_committed_without_it() {
+    let (mut bench, _) = leader_that_waits_for_its_disk();
+    let last = bench.batcher.raft().last_id().index.0;
+    // One of the others has everything; the other one waits for what only this disk can give it.
+    live_on_each(&mut bench, NS_PER_S, [last, last - 1]);
+    assert_eq!(bench.batcher.applied().0, LogIndex(last - 1));
+    assert_ne!(bench.batcher.raft().role(), Role::Leader);
+}
+
+#[test]
+fn pitfall_12_what_another_disk_got_done_before_both_hang_costs_no_election() {
+    let (mut bench, term, first) = leader_that_waits_for_two_flushes();
+    // The other one had flushed the first event, and hangs with the second one.
+    assert_eq!(live_on_each(&mut bench, 3 * NS_PER_S, [first, first - 1]), []);
+    let raft = bench.batcher.raft();
+    assert_eq!((raft.role(), raft.term()), (Role::Leader, Term(term)));
+    // It goes on, and that is another matter.
+    live_on_each(&mut bench, NS_PER_S, [first + 1, first - 1]);
+    assert_ne!(bench.batcher.raft().role(), Role::Leader);
 }
 
 #[test]
