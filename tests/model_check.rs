@@ -27,7 +27,7 @@ fn an_election_an_entry_and_a_crash() {
 
 #[test]
 fn an_election_an_entry_and_a_message_that_comes_twice() {
-    check(Bounds { proposals: 1, doubles: 1, ..Bounds::LEAST });
+    check(Bounds { proposals: 1, ..Bounds::LEAST });
 }
 
 #[test]
