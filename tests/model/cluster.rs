@@ -12,8 +12,8 @@ use tercet::raft::{Membership, MembershipLog, Message, Role, TimerKind};
 pub use super::bounds::Bounds;
 use super::history::History;
 use super::kept::Kept;
-pub use super::node::{Node, Torn, id};
 use super::node::Pending;
+pub use super::node::{Node, Torn, id};
 use super::wire::{Flight, Wire, Word};
 
 /// What is left of the [`Bounds`].
@@ -248,9 +248,7 @@ impl State {
                 self.left.transfers -= 1;
                 self.act(bounds, place, |node, _| node.raft.transfer_to(id(target)).is_ok())
             }
-            Step::GiveUpTransfer(place) => {
-                self.act(bounds, place, |node, _| fire(node, TimerKind::Transfer))
-            }
+            Step::GiveUpTransfer(place) => self.act(bounds, place, |node, _| fire(node, TimerKind::Transfer)),
             Step::Read(place) => {
                 let token = u64::from(self.left.reads);
                 self.left.reads -= 1;
@@ -379,9 +377,7 @@ impl State {
             self.replicate(bounds, place, &mut node);
         }
         history.note_committed(place, &node.raft);
-        if node.raft.claimed_tail().is_some()
-            && !matches!(node.raft.role(), Role::Follower | Role::Learner)
-        {
+        if node.raft.claimed_tail().is_some() && !matches!(node.raft.role(), Role::Follower | Role::Learner) {
             history.break_with(format!("node {} campaigns with a claimed tail", place + 1));
         }
         if !node.ignores_what_is_stale(count) {

@@ -110,10 +110,9 @@ impl History {
                     self.committed_in.push(term);
                 }
                 // A checkpoint is made of what its sender had committed.
-                (None, None) => self.break_with(format!(
-                    "a checkpoint of entry {}, which nobody committed",
-                    at + 1
-                )),
+                (None, None) => {
+                    self.break_with(format!("a checkpoint of entry {}, which nobody committed", at + 1))
+                }
                 _ => {}
             }
         }

@@ -44,9 +44,10 @@ impl Model for Bounds {
             all.extend(sometimes_with_elections());
         }
         if self.crashes > 0 {
-            all.push(Property::sometimes("a node crashes behind a commit", |bounds: &Self, state: &State| {
-                state.has_crashed(bounds) && state.history.committed.len() > 1
-            }));
+            all.push(Property::sometimes(
+                "a node crashes behind a commit",
+                |bounds: &Self, state: &State| state.has_crashed(bounds) && state.history.committed.len() > 1,
+            ));
         }
         if self.crashes > 0 && self.elections > 1 {
             all.push(Property::sometimes(
@@ -144,7 +145,8 @@ fn committed_is_durable(bounds: &Bounds, state: &State) -> bool {
         let entry = EntryId::new(term, LogIndex(at as u64 + 1));
         let holds = |node: &&NodeId| {
             let disk = &state.nodes[usize::from(node.0) - 1].disk;
-            history::has(&disk.log, at, term) || disk.hard.claimed_tail.is_some_and(|claimed| claimed >= entry)
+            history::has(&disk.log, at, term)
+                || disk.hard.claimed_tail.is_some_and(|claimed| claimed >= entry)
         };
         membership.voters().iter().filter(holds).count() >= membership.quorum()
     };
@@ -153,8 +155,7 @@ fn committed_is_durable(bounds: &Bounds, state: &State) -> bool {
         return (0..state.history.committed.len()).all(|at| is_held(at, membership));
     }
     let memberships = state.memberships(bounds);
-    (0..state.history.committed.len())
-        .all(|at| memberships.iter().any(|membership| is_held(at, membership)))
+    (0..state.history.committed.len()).all(|at| memberships.iter().any(|membership| is_held(at, membership)))
 }
 
 /// Raft paper, section 5.4.2: an entry of a former leader is committed along with one of the present leader's.

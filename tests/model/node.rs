@@ -3,9 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use tercet::base::ids::{EntryId, LogIndex, NodeId};
-use tercet::raft::{
-    HardState, LogView, MembershipLog, Message, Raft, RaftConfig, Restored, Role, TermRuns,
-};
+use tercet::raft::{HardState, LogView, MembershipLog, Message, Raft, RaftConfig, Restored, Role, TermRuns};
 
 use super::bounds::{Bounds, Lie};
 use super::history::History;
@@ -77,12 +75,8 @@ impl Node {
             }
         }
         memberships.committed(disk.hint);
-        let restored = Restored {
-            hard_state: disk.hard,
-            memberships,
-            log: disk.log.clone(),
-            commit_hint: disk.hint,
-        };
+        let restored =
+            Restored { hard_state: disk.hard, memberships, log: disk.log.clone(), commit_hint: disk.hint };
         let config = RaftConfig { id: id(place), inflight_entries_limit: 8, inflight_bytes_limit: 1 << 20 };
         let mut raft = Raft::new(config, restored);
         raft.start();
