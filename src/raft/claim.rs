@@ -12,7 +12,7 @@
 //!    lose the entry again, and the claim with it.)
 //! 2. **The others.** An entry that was committed with this node's help is held by every
 //!    [blocking set](super::quorum::blocking_others) of other voters, for good. So the node asks how far they reach,
-//!    and the claim falls to the furthest of the nearest-reaching blocking set; where that is not past its own log,
+//!    and the claim falls to the furthest of the nearest-reaching blocking set; where its own stable log reaches that,
 //!    the claim is gone. An answer counts only from a term above the claim's: its sender will never again help the
 //!    leader to whom this node acknowledged the entry, so what it lacks now stays uncommitted.
 //!
@@ -37,6 +37,7 @@
 //! deposes nobody; that leader will settle the claim by itself.
 
 use super::hard_state::HardState;
+use super::log_view::LogView;
 use super::message::Message;
 use super::node::Raft;
 use super::quorum::blocking_others;
@@ -139,7 +140,9 @@ impl Raft {
             let whole = answers.iter().map(|answer| answer.last).max();
             furthest = whole.map_or(furthest, |whole| whole.min(furthest));
         }
-        if furthest <= self.last_id() {
+        // What is merely appended does not count: a crash would lose it again, and the claim with it.
+        let stable = self.log.term_at(self.stable).map(|term| EntryId::new(term, self.stable));
+        if stable.is_some_and(|stable| furthest <= stable) {
             self.put_claim(None);
         } else if furthest < claimed {
             self.put_claim(Some(furthest));

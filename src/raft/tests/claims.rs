@@ -121,6 +121,22 @@ fn differs_5_4_1_the_others_settle_it_when_none_of_them_can_have_it() {
     assert!(drain(&mut raft).hard_state.is_some());
 }
 
+/// The model checker's find: the entry comes back, is not flushed yet, and the others' answers drop the claim; a crash
+/// loses the entry once more, and nobody answers for it.
+#[test]
+fn what_the_others_reach_settles_nothing_before_it_is_stable_here() {
+    let mut raft = claimant(3, id(2, 5));
+    raft.step(n(2), append(2, id(1, 3), &[2, 2], 0));
+    raft.step(n(2), reply(3, id(2, 5)));
+    raft.step(n(3), reply(3, id(1, 3)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "appended only");
+    raft.log_stable(0, i(5));
+    raft.step(n(3), reply(3, id(1, 3)));
+    drain(&mut raft);
+    assert_eq!(raft.claimed_tail(), None, "flushed");
+}
+
 #[test]
 fn one_that_has_it_keeps_the_claim() {
     let mut raft = claimant(3, id(2, 5));
