@@ -12,7 +12,7 @@
 //!    lose the entry again, and the claim with it.)
 //! 2. **The others.** An entry that was committed with this node's help is held by every
 //!    [blocking set](super::quorum::blocking_others) of other voters, for good. So the node asks how far they reach,
-//!    and the claim falls to the furthest of the nearest-reaching blocking set; where that is not past its own log,
+//!    and the claim falls to the furthest of the nearest-reaching blocking set; where its own stable log reaches that,
 //!    the claim is gone. An answer counts only from a term above the claim's: its sender will never again help the
 //!    leader to whom this node acknowledged the entry, so what it lacks now stays uncommitted.
 //!

@@ -7,6 +7,8 @@
 //!      └─────────────────┴─────────────────────────────────────┘ word from a leader, or a higher term
 //! ```
 
+use std::hash::{Hash, Hasher};
+
 use super::canvass::PreVoteAsked;
 use super::hard_state::HardState;
 use super::message::Message;
@@ -17,11 +19,18 @@ use crate::base::ids::{EntryId, NodeId, Term};
 use crate::base::planted::{Bug, is_planted};
 
 /// Votes, or pre-votes, of this campaign. The own vote is not among them: it counts once it is durable.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Tally {
     pub(super) granted: Vec<NodeId>,
     /// Version of the hard state that holds the own vote; 0 for a pre-vote, which needs no disk.
     own_version: u64,
+}
+
+/// Not by the version's number, see [`HardStateCell`](super::hard_state::HardStateCell).
+impl Hash for Tally {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.granted.hash(hasher);
+    }
 }
 
 impl Raft {

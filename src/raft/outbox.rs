@@ -7,6 +7,8 @@
 //!
 //! Bounded: at most one message a peer and slot, in each of the two lists.
 
+use std::hash::{Hash, Hasher};
+
 use super::message::{MESSAGE_SLOTS, Message};
 use crate::base::ids::NodeId;
 use crate::base::limits::NODES_MAX;
@@ -14,11 +16,18 @@ use crate::base::limits::NODES_MAX;
 /// Most messages in either list.
 pub(super) const OUTBOX_MAX: usize = NODES_MAX * MESSAGE_SLOTS as usize;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
     version: u64,
     to: NodeId,
     message: Message,
+}
+
+/// Not by the version's number, see [`HardStateCell`](super::hard_state::HardStateCell).
+impl Hash for Held {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (self.to, &self.message).hash(hasher);
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]

@@ -6,142 +6,54 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tercet::base::ids::{LogIndex, NodeId, Term};
-use tercet::raft::{
-    HardState, LogView, Membership, MembershipLog, Message, Raft, RaftConfig, Restored, Role, TermRuns,
-    TimerKind,
-};
+use tercet::base::ids::LogIndex;
+use tercet::raft::{Membership, MembershipLog, Message, Role, TimerKind};
 
-/// A disk that keeps less than it says, to see that the properties notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lie {
-    /// Everything that is said to be durable is.
-    None,
-    /// Hard state is not: votes are forgotten (PITFALLS 2).
-    HardState,
-    /// Entries are not: they are acknowledged before they are flushed (PITFALLS 14).
-    Log,
-}
-
-/// How much may happen on a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Bounds {
-    /// Voters at the beginning; ids from 1 on.
-    pub voters: u16,
-    /// Learners beside them, with the ids that follow.
-    pub learners: u16,
-    /// Elections that begin because a leader is not heard.
-    pub elections: u8,
-    /// Entries that leaders are given, besides those that open their terms.
-    pub proposals: u8,
-    /// Crashes, each with a new start.
-    pub crashes: u8,
-    /// Messages that arrive and stay on their way.
-    pub doubles: u8,
-    /// Rounds of heartbeats, besides the first of a leader; with none, that one is lost too.
-    pub heartbeats: u8,
-    /// Changes of membership.
-    pub changes: u8,
-    /// Messages on their way from one node to another; where there would be more, the oldest is lost.
-    pub link: usize,
-    /// Whether pre-votes are messages like others. Otherwise an election begins with the votes themselves, if a quorum
-    /// would be for it: pre-votes change no term and no log.
-    pub pre_votes: bool,
-    /// What disks do not keep.
-    pub lie: Lie,
-}
-
-impl Bounds {
-    /// Three voters, one election, and nothing besides.
-    pub const LEAST: Self = Self {
-        voters: 3,
-        learners: 0,
-        elections: 1,
-        proposals: 0,
-        crashes: 0,
-        doubles: 0,
-        heartbeats: 0,
-        changes: 0,
-        link: 1,
-        pre_votes: false,
-        lie: Lie::None,
-    };
-}
+pub use super::bounds::Bounds;
+use super::history::History;
+use super::kept::Kept;
+use super::node::Pending;
+pub use super::node::{Node, Torn, id};
+use super::wire::{Flight, Wire, Word};
 
 /// What is left of the [`Bounds`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Budget {
+pub struct Budget {
     elections: u8,
     proposals: u8,
     crashes: u8,
-    doubles: u8,
+    /// Crashes that tear.
+    pub tears: u8,
     heartbeats: u8,
     changes: u8,
+    transfers: u8,
+    reads: u8,
+    trims: u8,
 }
 
-/// What a crash leaves.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Disk {
-    /// As last flushed.
-    pub hard: HardState,
-    /// Terms of the entries, from index 1 on.
-    pub log: Vec<Term>,
-    /// Lower bound of the commit index, as last flushed.
-    hint: LogIndex,
-}
-
-/// One node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Node {
-    /// The core.
-    pub raft: Raft,
-    /// Its disk.
-    pub disk: Disk,
-    /// Hard state that was handed out and is not durable.
-    pending: Option<(u64, HardState)>,
-    led: bool,
-}
-
-/// A message on its way.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Flight {
-    /// Place of the sender.
-    pub from: usize,
-    /// Place of the receiver.
-    pub to: usize,
-    /// What is said.
-    pub message: Message,
-}
-
-/// What happened, as nobody in the cluster knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct History {
-    /// Who led which term.
-    pub leaders: Vec<(Term, usize)>,
-    /// Terms of the entries that somebody knew to be committed, from index 1 on.
-    pub committed: Vec<Term>,
-    /// In which term each of them was committed: the leader that counted knows first.
-    committed_in: Vec<Term>,
-    /// Configurations, by the entry that they stand in.
-    configurations: Vec<(Term, LogIndex, Membership)>,
-    /// The first thing that must never happen and did.
-    pub broken: Option<String>,
-    /// Logs that gave up entries.
-    pub truncations: u8,
-    /// Nodes that lost what was not flushed.
-    pub crashes: u8,
+/// Which nodes nothing has told apart yet but their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Alike {
+    /// All three: nothing has happened.
+    All,
+    /// The second and the third: they have done nothing by themselves, and what they were told both were told.
+    LastTwo,
+    /// None, or nobody cares.
+    None,
 }
 
 /// A state of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The nodes, by place; place 0 is node 1.
-    pub nodes: Vec<Node>,
-    /// In order of sending.
-    pub wire: Vec<Flight>,
+    pub nodes: Vec<Kept<Node>>,
+    /// What may arrive.
+    pub wire: Wire,
     /// What happened.
-    pub history: History,
-    left: Budget,
+    pub history: Kept<History>,
+    /// What may still happen.
+    pub left: Budget,
+    alike: Alike,
 }
 
 /// One step.
@@ -149,8 +61,6 @@ pub struct State {
 pub enum Step {
     /// The message at this place of the wire arrives.
     Deliver(usize),
-    /// It arrives, and will again.
-    DeliverAndKeep(usize),
     /// A node hears no leader for an election timeout, and nobody else does.
     Elect(usize),
     /// A leader begins a round of heartbeats.
@@ -159,151 +69,54 @@ pub enum Step {
     Propose(usize),
     /// A leader is asked for the next membership: 0 to make the first learner a voter, 1 to remove voter 1.
     Change(usize, u8),
+    /// A leader is told to hand over to another node.
+    Transfer(usize, usize),
+    /// A leader hands over for too long, and gives it up.
+    GiveUpTransfer(usize),
+    /// A node that leads, or believes so, is asked for a read barrier.
+    Read(usize),
+    /// What a node has committed goes behind a checkpoint.
+    Trim(usize),
     /// What a node said of its hard state is durable.
     FlushHard(usize),
     /// A node's whole log is durable.
     FlushLog(usize),
     /// A node loses what was not flushed, and starts again.
     Crash(usize),
-}
-
-fn id(place: usize) -> NodeId {
-    NodeId(place as u16 + 1)
-}
-
-/// Terms of a log that begins with index 1.
-pub fn terms(log: &TermRuns) -> Vec<Term> {
-    (1..=log.last_index().get()).filter_map(|index| log.term_at(LogIndex(index))).collect()
-}
-
-impl Bounds {
-    /// Voters at the beginning.
-    pub fn membership(&self) -> Membership {
-        let voters = (1..=self.voters).map(NodeId).collect();
-        let learners = (self.voters + 1..=self.voters + self.learners).map(NodeId).collect();
-        Membership::new(voters, learners).expect("a membership")
-    }
-
-    fn next_membership(&self, change: u8) -> Membership {
-        let all = (1..=self.voters + self.learners).map(NodeId);
-        let voters = all.filter(|node| change == 0 || *node != NodeId(1)).collect();
-        Membership::new(voters, Vec::new()).expect("a membership")
-    }
-
-    /// All nodes just started, nobody leads; the log of each is the entry that formatting writes.
-    pub fn beginning(&self) -> State {
-        let count = usize::from(self.voters + self.learners);
-        let disk = Disk {
-            hard: HardState { term: Term(1), ..HardState::default() },
-            log: vec![Term(1)],
-            hint: LogIndex(1),
-        };
-        let blank = |place: usize| {
-            let raft = self.core(place, &disk, &History::default());
-            Node { raft, disk: disk.clone(), pending: None, led: false }
-        };
-        let mut state = State {
-            nodes: (0..count).map(blank).collect(),
-            wire: Vec::new(),
-            history: History { committed: vec![Term(1)], committed_in: vec![Term(1)], ..History::default() },
-            left: Budget {
-                elections: self.elections,
-                proposals: self.proposals,
-                crashes: self.crashes,
-                doubles: self.doubles,
-                heartbeats: self.heartbeats,
-                changes: self.changes,
-            },
-        };
-        (0..count).for_each(|place| state.pump(self, place));
-        state
-    }
-
-    /// A core as recovery makes it.
-    fn core(&self, place: usize, disk: &Disk, history: &History) -> Raft {
-        let mut memberships: MembershipLog = self.membership().into();
-        for (at, term) in disk.log.iter().enumerate() {
-            if let Some(membership) = history.configuration(*term, LogIndex(at as u64 + 1)) {
-                memberships.push(LogIndex(at as u64 + 1), membership.clone());
-            }
-        }
-        memberships.committed(disk.hint);
-        let restored = Restored {
-            hard_state: disk.hard,
-            memberships,
-            log: TermRuns::from_terms(&disk.log),
-            commit_hint: disk.hint,
-        };
-        let config = RaftConfig { id: id(place), inflight_entries_limit: 8, inflight_bytes_limit: 1 << 20 };
-        let mut raft = Raft::new(config, restored);
-        raft.start();
-        raft
-    }
-}
-
-impl History {
-    fn configuration(&self, term: Term, index: LogIndex) -> Option<&Membership> {
-        let at = |known: &&(Term, LogIndex, Membership)| (known.0, known.1) == (term, index);
-        self.configurations.iter().find(at).map(|known| &known.2)
-    }
-
-    fn note_leader(&mut self, place: usize, term: Term, log: &[Term]) {
-        if let Some(&(_, other)) = self.leaders.iter().find(|known| known.0 == term && known.1 != place) {
-            self.break_with(format!(
-                "election safety: nodes {} and {} led term {term}",
-                other + 1,
-                place + 1
-            ));
-        }
-        if !self.leaders.contains(&(term, place)) {
-            self.leaders.push((term, place));
-            self.leaders.sort_unstable();
-        }
-        // Leaders of older terms, which do not know yet that theirs is over, need not have it.
-        let due = self.committed_in.partition_point(|committed_in| *committed_in < term);
-        if log.get(..due) != Some(&self.committed[..due]) {
-            self.break_with(format!(
-                "leader completeness: node {} leads term {term} with {log:?}",
-                place + 1
-            ));
-        }
-    }
-
-    fn note_committed(&mut self, place: usize, term: Term, committed: &[Term]) {
-        let both = committed.len().min(self.committed.len());
-        if committed[..both] != self.committed[..both] {
-            self.break_with(format!("state machine safety: node {} has {committed:?} committed", place + 1));
-        }
-        if committed.len() > self.committed.len() {
-            self.committed = committed.to_vec();
-            self.committed_in.resize(committed.len(), term);
-        }
-    }
-
-    fn break_with(&mut self, what: String) {
-        self.broken.get_or_insert(what);
-    }
+    /// It also finds the end of its log torn.
+    Tear(usize, Torn),
 }
 
 impl State {
+    /// A state in which nothing has happened.
+    pub fn new(bounds: &Bounds, nodes: Vec<Node>, history: History) -> Self {
+        Self {
+            nodes: nodes.into_iter().map(Kept::new).collect(),
+            wire: Wire::default(),
+            history: Kept::new(history),
+            left: Budget {
+                elections: bounds.elections,
+                proposals: bounds.proposals,
+                crashes: bounds.crashes,
+                tears: bounds.tears,
+                heartbeats: bounds.heartbeats,
+                changes: bounds.changes,
+                transfers: bounds.transfers,
+                reads: bounds.reads,
+                trims: bounds.trims,
+            },
+            alike: if bounds.is_symmetric() { Alike::All } else { Alike::None },
+        }
+    }
+
     /// Whether somebody has lost what was not flushed.
-    pub fn has_crashed(&self) -> bool {
-        self.history.crashes > 0
+    pub fn has_crashed(&self, bounds: &Bounds) -> bool {
+        (self.left.crashes, self.left.tears) != (bounds.crashes, bounds.tears)
     }
 
     /// The membership of the beginning, and all that were proposed.
     pub fn memberships(&self, bounds: &Bounds) -> Vec<Membership> {
-        let changed = self.history.configurations.iter().map(|known| known.2.clone());
-        std::iter::once(bounds.membership()).chain(changed).collect()
-    }
-
-    /// How many of the configurations that were proposed are committed.
-    pub fn changes_committed(&self) -> usize {
-        let committed = &self.history.committed;
-        let is_committed = |known: &&(Term, LogIndex, Membership)| {
-            committed.get(known.1.get() as usize - 1) == Some(&known.0)
-        };
-        self.history.configurations.iter().filter(is_committed).count()
+        std::iter::once(bounds.membership()).chain(self.history.configurations().cloned()).collect()
     }
 
     /// What may happen next.
@@ -311,41 +124,71 @@ impl State {
         if self.history.broken.is_some() {
             return;
         }
-        for at in 0..self.wire.len() {
-            // Equal messages on one link are one.
-            if self.wire[..at].contains(&self.wire[at]) {
-                continue;
-            }
-            steps.push(Step::Deliver(at));
-            if self.left.doubles > 0 {
-                steps.push(Step::DeliverAndKeep(at));
+        for (at, flight) in self.wire.flights().iter().enumerate() {
+            if self.may_act(flight.to) {
+                steps.push(Step::Deliver(at));
             }
         }
-        for (place, node) in self.nodes.iter().enumerate() {
-            let leads = node.raft.role() == Role::Leader;
-            if self.left.elections > 0 && !leads && node.raft.role() != Role::Learner {
+        for place in (0..self.nodes.len()).filter(|place| self.may_act(*place)) {
+            self.steps_of_disk(place, steps);
+            self.steps_of_node(bounds, place, steps);
+        }
+    }
+
+    /// Of nodes that are alike one is enough.
+    fn may_act(&self, place: usize) -> bool {
+        match self.alike {
+            Alike::All => place == 0,
+            Alike::LastTwo => place < 2,
+            Alike::None => true,
+        }
+    }
+
+    fn steps_of_disk(&self, place: usize, steps: &mut Vec<Step>) {
+        let node = &self.nodes[place];
+        if node.pending.is_some() {
+            steps.push(Step::FlushHard(place));
+        } else if node.raft.stable_index() < node.raft.last_id().index {
+            steps.push(Step::FlushLog(place));
+        }
+        if self.left.crashes > 0 && node.has_something_to_lose() {
+            steps.push(Step::Crash(place));
+        }
+        if self.left.tears > 0 {
+            steps.extend([Step::Tear(place, Torn::Flushed), Step::Tear(place, Torn::Unflushed)]);
+        }
+        if self.left.trims > 0 {
+            steps.push(Step::Trim(place));
+        }
+    }
+
+    fn steps_of_node(&self, bounds: &Bounds, place: usize, steps: &mut Vec<Step>) {
+        let node = &self.nodes[place];
+        if !node.leads() {
+            if self.left.elections > 0 && node.raft.role() != Role::Learner {
                 steps.push(Step::Elect(place));
             }
-            if leads && self.left.heartbeats > 0 {
-                steps.push(Step::Heartbeat(place));
-            }
-            if leads && self.left.proposals > 0 {
-                steps.push(Step::Propose(place));
-            }
-            if leads && self.left.changes > 0 {
-                let next = bounds.changes - self.left.changes;
-                steps.push(Step::Change(place, next));
-            }
-            if node.pending.is_some() {
-                steps.push(Step::FlushHard(place));
-            } else if node.raft.stable_index() < node.raft.last_id().index {
-                steps.push(Step::FlushLog(place));
-            }
-            let loses = node.pending.is_some() || node.disk.log != terms(node.raft.log());
-            let forgets = node.raft.role() != Role::Follower || node.raft.commit_index() > node.disk.hint;
-            if self.left.crashes > 0 && (loses || forgets) {
-                steps.push(Step::Crash(place));
-            }
+            return;
+        }
+        if self.left.heartbeats > 0 {
+            steps.push(Step::Heartbeat(place));
+        }
+        if self.left.reads > 0 {
+            steps.push(Step::Read(place));
+        }
+        if node.raft.is_transferring() {
+            steps.push(Step::GiveUpTransfer(place));
+            return;
+        }
+        if self.left.proposals > 0 {
+            steps.push(Step::Propose(place));
+        }
+        if self.left.changes > 0 {
+            steps.push(Step::Change(place, bounds.changes - self.left.changes));
+        }
+        if self.left.transfers > 0 {
+            let others = (0..self.nodes.len()).filter(|other| *other != place);
+            steps.extend(others.map(|other| Step::Transfer(place, other)));
         }
     }
 
@@ -361,189 +204,296 @@ impl State {
                 let mut broken = self.clone();
                 let said = panic.downcast_ref::<String>().cloned();
                 let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-                broken.history.break_with(said.unwrap_or_else(|| "a core panics".to_owned()));
+                let mut history = (*broken.history).clone();
+                history.break_with(said.unwrap_or_else(|| "a core panics".to_owned()));
+                broken.history = Kept::new(history);
                 Some(broken)
             }
         }
     }
 
     fn take(&mut self, bounds: &Bounds, step: &Step) -> bool {
-        let place = match *step {
+        match *step {
             Step::Deliver(at) => {
-                let Flight { from, to, message } = self.wire.remove(at);
-                return self.deliver(bounds, from, to, message);
+                let flight = self.wire.flights()[at].clone();
+                let (node, wire) = (self.nodes[flight.to].clone(), self.wire.clone());
+                self.act(bounds, flight.to, |node, history| deliver(bounds, node, history, &flight))
+                    && (node != self.nodes[flight.to] || wire != self.wire)
             }
-            Step::DeliverAndKeep(at) => {
-                let Flight { from, to, message } = self.wire[at].clone();
-                self.left.doubles -= 1;
-                return self.deliver(bounds, from, to, message);
+            Step::Elect(place) => {
+                self.left.elections -= 1;
+                self.elect(bounds, place)
             }
-            Step::Elect(place) => return self.elect(bounds, place),
+            Step::Crash(place) | Step::Tear(place, _) => self.crash(bounds, step, place),
+            Step::Change(place, change) => {
+                let next = bounds.next_membership(change);
+                self.left.changes -= 1;
+                self.act(bounds, place, |node, history| {
+                    let entry = node.raft.propose_membership(next.clone());
+                    entry.is_ok_and(|entry| {
+                        history.note_configuration(entry.term, entry.index, next);
+                        true
+                    })
+                })
+            }
             Step::Heartbeat(place) => {
                 self.left.heartbeats -= 1;
-                self.nodes[place].raft.timer_fired(TimerKind::Heartbeat);
-                place
+                self.act(bounds, place, |node, _| fire(node, TimerKind::Heartbeat))
             }
             Step::Propose(place) => {
                 self.left.proposals -= 1;
-                if self.nodes[place].raft.propose().is_err() {
-                    return false;
-                }
-                place
+                self.act(bounds, place, |node, _| node.raft.propose().is_ok())
             }
-            Step::Change(place, change) => {
-                let next = bounds.next_membership(change);
-                let Ok(entry) = self.nodes[place].raft.propose_membership(next.clone()) else { return false };
-                self.left.changes -= 1;
-                self.history.configurations.push((entry.term, entry.index, next));
-                place
+            Step::Transfer(place, target) => {
+                self.left.transfers -= 1;
+                self.act(bounds, place, |node, _| node.raft.transfer_to(id(target)).is_ok())
             }
-            Step::FlushHard(place) => {
-                let node = &mut self.nodes[place];
-                let Some((version, hard)) = node.pending.take() else { return false };
-                if bounds.lie != Lie::HardState {
-                    node.disk.hard = hard;
-                }
-                node.raft.hard_state_flushed(version);
-                place
+            Step::GiveUpTransfer(place) => self.act(bounds, place, |node, _| fire(node, TimerKind::Transfer)),
+            Step::Read(place) => {
+                let token = u64::from(self.left.reads);
+                self.left.reads -= 1;
+                self.act(bounds, place, |node, history| {
+                    history.note_read(place, token);
+                    node.raft.read_index(token);
+                    true
+                })
             }
+            Step::Trim(place) => {
+                self.left.trims -= 1;
+                let may_crash = self.may_crash();
+                self.act(bounds, place, |node, _| node.trim(may_crash))
+            }
+            Step::FlushHard(place) => self.act(bounds, place, |node, _| {
+                node.flush_hard(bounds.lie);
+                true
+            }),
             Step::FlushLog(place) => {
-                let node = &mut self.nodes[place];
-                if bounds.lie != Lie::Log {
-                    node.disk.log = terms(node.raft.log());
-                    node.disk.hint = node.raft.commit_index();
-                }
-                let (generation, last) = (node.raft.log_generation(), node.raft.last_id().index);
-                node.raft.log_stable(generation, last);
-                place
+                let may_crash = self.may_crash();
+                self.act(bounds, place, |node, _| {
+                    node.flush_log(bounds, may_crash);
+                    true
+                })
             }
-            Step::Crash(place) => {
+        }
+    }
+
+    fn crash(&mut self, bounds: &Bounds, step: &Step, place: usize) -> bool {
+        let disk = match step {
+            Step::Tear(_, torn) => {
+                self.left.tears -= 1;
+                self.nodes[place].torn(bounds.lie, *torn)
+            }
+            _ => {
                 self.left.crashes -= 1;
-                self.history.crashes += 1;
-                let disk = self.nodes[place].disk.clone();
-                let raft = bounds.core(place, &disk, &self.history);
-                self.nodes[place] = Node { raft, disk, pending: None, led: false };
-                place
+                Some(self.nodes[place].disk.clone())
             }
         };
-        self.pump(bounds, place);
-        true
+        let Some(disk) = disk else { return false };
+        let happens = self.act(bounds, place, |node, history| {
+            history.forget_reads(place);
+            *node = Node::started(bounds, place, disk, history);
+            true
+        });
+        if !self.may_crash() {
+            for node in &mut self.nodes {
+                let mut forgetful = (**node).clone();
+                forgetful.forget_what_no_start_reads();
+                *node = Kept::new(forgetful);
+            }
+        }
+        happens
     }
 
+    const fn may_crash(&self) -> bool {
+        self.left.crashes > 0 || self.left.tears > 0
+    }
+
+    /// Asks around. Where pre-votes are no messages, a node that a quorum would not be for does nothing.
     fn elect(&mut self, bounds: &Bounds, place: usize) -> bool {
-        self.left.elections -= 1;
-        for node in &mut self.nodes {
-            node.raft.timer_fired(TimerKind::LeaderQuiet);
+        let mut nodes: Vec<Node> = self.nodes.iter().map(|node| (**node).clone()).collect();
+        nodes.iter_mut().for_each(|node| node.raft.timer_fired(TimerKind::LeaderQuiet));
+        nodes[place].raft.timer_fired(TimerKind::Election);
+        let asks_about_its_claim = nodes[place].raft.claimed_tail().is_some();
+        if !bounds.pre_votes && !asks_about_its_claim {
+            pre_vote(&mut nodes, place);
+            if nodes[place].raft.role() != Role::Candidate {
+                return false;
+            }
         }
-        self.nodes[place].raft.timer_fired(TimerKind::Election);
-        if !bounds.pre_votes {
-            self.pre_vote(place);
+        for (place, node) in nodes.into_iter().enumerate() {
+            self.pump(bounds, place, node, (*self.history).clone());
         }
-        (0..self.nodes.len()).for_each(|place| self.pump(bounds, place));
+        if self.alike == Alike::All {
+            self.alike = Alike::LastTwo;
+        }
         true
     }
 
-    fn deliver(&mut self, bounds: &Bounds, from: usize, to: usize, message: Message) -> bool {
-        let before = self.nodes[to].raft.log_generation();
-        self.nodes[to].raft.step(id(from), message);
-        let truncated = self.nodes[to].raft.log_generation() > before;
-        self.history.truncations += u8::from(truncated);
-        self.pump(bounds, to);
-        true
-    }
-
-    /// The pre-votes of an election, answered at once.
-    fn pre_vote(&mut self, place: usize) {
-        let asked = self.nodes[place].raft.ready().messages;
-        for (to, message) in asked {
-            let to = usize::from(to.0) - 1;
-            if !matches!(message, Message::PreVote { .. }) {
-                continue;
-            }
-            self.nodes[to].raft.step(id(place), message);
-            let answers = std::mem::take(&mut self.nodes[to].raft.ready().messages);
-            for (back, answer) in answers {
-                if back == id(place) && matches!(answer, Message::PreVoteReply { .. }) {
-                    self.nodes[place].raft.step(id(to), answer);
-                }
-            }
+    /// Lets a node do something, and says what follows from it; nothing is changed where it does not.
+    fn act(
+        &mut self,
+        bounds: &Bounds,
+        place: usize,
+        what: impl FnOnce(&mut Node, &mut History) -> bool,
+    ) -> bool {
+        let (mut node, mut history) = ((*self.nodes[place]).clone(), (*self.history).clone());
+        if !what(&mut node, &mut history) {
+            return false;
         }
+        self.pump(bounds, place, node, history);
+        if place > 0 {
+            self.alike = Alike::None;
+        }
+        true
     }
 
     /// Puts on the wire what a core has to say, and notes what it knows now.
-    fn pump(&mut self, bounds: &Bounds, place: usize) {
-        while self.nodes[place].raft.has_ready() {
-            let ready = self.nodes[place].raft.ready();
-            if let Some(pending) = ready.hard_state {
-                self.nodes[place].pending = Some(pending);
+    fn pump(&mut self, bounds: &Bounds, place: usize, mut node: Node, mut history: History) {
+        let count = self.nodes.len();
+        while node.raft.has_ready() {
+            let ready = node.raft.ready();
+            if let Some((version, hard)) = ready.hard_state {
+                node.pending = Some(Pending { version, hard });
             }
-            self.learn_configurations(place);
+            learn_configurations(&mut node, &history);
             for (to, message) in ready.messages {
-                self.send(bounds, place, usize::from(to.0) - 1, message);
+                if matches!(message, Message::TimeoutNow { .. }) && bounds.changes == 0 {
+                    let all = node.raft.commit_index() == node.raft.last_id().index;
+                    (!all).then(|| history.break_with("a transfer leaves entries in doubt".to_owned()));
+                }
+                self.send(bounds, place, usize::from(to.0) - 1, Word::Raft(message));
+            }
+            for (token, answer) in ready.reads {
+                history.note_read_answer(place, token, answer.ok());
             }
         }
-        let node = &mut self.nodes[place];
-        let leads = node.raft.role() == Role::Leader;
+        let leads = node.leads();
         if leads && !node.led {
-            let (term, log) = (node.raft.term(), terms(node.raft.log()));
             // Its own first entry is no older one.
-            self.history.note_leader(place, term, &log);
+            history.note_leader(place, node.raft.term(), node.raft.log());
         }
-        self.nodes[place].led = leads;
+        node.led = leads;
         if leads {
-            self.replicate(bounds, place);
+            self.replicate(bounds, place, &mut node);
         }
-        let raft = &self.nodes[place].raft;
-        let committed: Vec<Term> =
-            terms(raft.log()).into_iter().take(raft.commit_index().get() as usize).collect();
-        let term = raft.term();
-        self.history.note_committed(place, term, &committed);
-    }
-
-    /// Configuration entries count from their append on.
-    fn learn_configurations(&mut self, place: usize) {
-        let raft = &mut self.nodes[place].raft;
-        for index in raft.membership_index().next().get()..=raft.last_id().index.get() {
-            let index = LogIndex(index);
-            let Some(term) = raft.log().term_at(index) else { continue };
-            if let Some(membership) = self.history.configuration(term, index) {
-                raft.membership_appended(index, membership.clone());
-            }
+        history.note_committed(place, &node.raft);
+        if node.raft.claimed_tail().is_some() && !matches!(node.raft.role(), Role::Follower | Role::Learner) {
+            history.break_with(format!("node {} campaigns with a claimed tail", place + 1));
+        }
+        if !node.ignores_what_is_stale(count) {
+            history.break_with(format!("node {} heeds a stale answer", place + 1));
+        }
+        let durable = node.disk.hard.term;
+        self.wire.lose(|flight| flight.to == place && is_stale(flight, durable));
+        self.nodes[place] = Kept::new(node);
+        if history != *self.history {
+            self.history = Kept::new(history);
         }
     }
 
-    fn replicate(&mut self, bounds: &Bounds, place: usize) {
+    fn replicate(&mut self, bounds: &Bounds, place: usize, node: &mut Node) {
         for peer in (0..self.nodes.len()).filter(|peer| *peer != place) {
-            while let Some(plan) = self.nodes[place].raft.next_send(id(peer)) {
-                let log = terms(self.nodes[place].raft.log());
-                let first = plan.prev.index.get() as usize;
-                let last = (plan.last.get() as usize).max(first);
+            while let Some(plan) = node.raft.next_send(id(peer)) {
+                let last = plan.last.max(plan.prev.index);
+                let indexes = plan.prev.index.next().get()..=last.get();
+                let entries = indexes.filter_map(|index| node.raft.term_at(LogIndex(index))).collect();
                 let message = Message::Append {
                     term: plan.term,
                     prev: plan.prev,
-                    entries: log[first..last].to_vec(),
+                    entries,
                     commit: plan.commit,
                     wants_reply: plan.wants_reply,
                 };
-                self.nodes[place].raft.sent(id(peer), LogIndex(last as u64), 0);
-                self.send(bounds, place, peer, message);
+                node.raft.sent(id(peer), last, 0);
+                self.send(bounds, place, peer, Word::Raft(message));
+            }
+            if node.raft.needs_checkpoint(id(peer)) {
+                let base = node.raft.log().base();
+                self.send(bounds, place, peer, Word::Checkpoint(node.raft.term(), base));
+                node.raft.checkpoint_sent(id(peer), base.index);
             }
         }
     }
 
-    fn send(&mut self, bounds: &Bounds, from: usize, to: usize, message: Message) {
-        // Where no path has heartbeats, those that open a leader's term are lost.
-        let is_beat = matches!(message, Message::Heartbeat { .. } | Message::HeartbeatReply { .. });
-        if is_beat && bounds.heartbeats == 0 {
-            return;
+    fn send(&mut self, bounds: &Bounds, from: usize, to: usize, word: Word) {
+        let is_lost = match &word {
+            // Where no path has heartbeats, those that open a leader's term are lost.
+            Word::Raft(Message::Heartbeat { .. } | Message::HeartbeatReply { .. }) => {
+                bounds.heartbeats == 0 && bounds.reads == 0
+            }
+            Word::Raft(Message::PreVote { .. } | Message::PreVoteReply { .. }) => !bounds.pre_votes,
+            _ => false,
+        };
+        let flight = Flight { from, to, word };
+        if !is_lost && !is_stale(&flight, self.nodes[to].disk.hard.term) {
+            self.wire.put(bounds.link, flight);
         }
-        let on_link = |flight: &Flight| (flight.from, flight.to) == (from, to);
-        let waiting = self.wire.iter().filter(|flight| on_link(flight)).count();
-        if waiting >= bounds.link
-            && let Some(oldest) = self.wire.iter().position(on_link)
-        {
-            self.wire.remove(oldest);
+    }
+}
+
+/// Answers to a term that the receiver durably is beyond do nothing there, now or ever: see
+/// [`Node::ignores_what_is_stale`].
+fn is_stale(flight: &Flight, durable: tercet::base::ids::Term) -> bool {
+    match &flight.word {
+        Word::Raft(
+            message @ (Message::VoteReply { .. }
+            | Message::AppendReply { .. }
+            | Message::HeartbeatReply { .. }
+            | Message::TimeoutNow { .. }),
+        ) => message.term() < durable,
+        _ => false,
+    }
+}
+
+fn fire(node: &mut Node, kind: TimerKind) -> bool {
+    node.raft.timer_fired(kind);
+    true
+}
+
+fn deliver(bounds: &Bounds, node: &mut Node, history: &History, flight: &Flight) -> bool {
+    match &flight.word {
+        Word::Raft(message) => {
+            let before = node.raft.clone();
+            node.raft.step(id(flight.from), message.clone());
+            // What does nothing need not arrive.
+            return node.raft.has_ready() || node.raft != before;
         }
-        self.wire.push(Flight { from, to, message });
+        Word::Checkpoint(term, base) => {
+            let mut memberships: MembershipLog = bounds.membership().into();
+            for at in 1..=base.index.get() {
+                let known = history.committed.get(at as usize - 1);
+                let configuration = known.and_then(|term| history.configuration(*term, LogIndex(at)));
+                configuration.into_iter().for_each(|found| memberships.push(LogIndex(at), found.clone()));
+            }
+            memberships.committed(base.index);
+            node.raft.checkpoint_received(id(flight.from), *term, *base, memberships);
+        }
+    }
+    true
+}
+
+/// The pre-votes of an election, answered at once.
+fn pre_vote(nodes: &mut [Node], place: usize) {
+    for (to, message) in nodes[place].raft.ready().messages {
+        let to = usize::from(to.0) - 1;
+        nodes[to].raft.step(id(place), message);
+        let answers = nodes[to].raft.ready();
+        assert!(answers.hard_state.is_none() && answers.log_ops.is_empty(), "a pre-vote changes nothing");
+        for (back, answer) in answers.messages {
+            if back == id(place) {
+                nodes[place].raft.step(id(to), answer);
+            }
+        }
+    }
+}
+
+/// Configuration entries count from their append on.
+fn learn_configurations(node: &mut Node, history: &History) {
+    for index in node.raft.membership_index().next().get()..=node.raft.last_id().index.get() {
+        let index = LogIndex(index);
+        let Some(term) = node.raft.term_at(index) else { continue };
+        if let Some(membership) = history.configuration(term, index) {
+            node.raft.membership_appended(index, membership.clone());
+        }
     }
 }

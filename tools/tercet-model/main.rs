@@ -8,12 +8,15 @@
 
 #[path = "../../tests/model/mod.rs"]
 mod model;
+#[path = "../../tests/model/rows.rs"]
+mod rows;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
 use model::cluster::{Bounds, Step};
+use rows::ROWS;
 use stateright::{Checker, Model};
 
 /// Checks the consensus core within bounds, exhaustively.
@@ -23,35 +26,18 @@ struct Options {
     /// Only rows whose name holds this.
     #[arg(long)]
     only: Option<String>,
+    /// Only the row of this name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Only the rows that `cargo test` looks at, too.
+    #[arg(long)]
+    short: bool,
     /// Threads that look.
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// States, such as are come upon again included, after which a row is given up; then it proves nothing.
     #[arg(long, default_value_t = 400_000_000)]
     states_max: usize,
-}
-
-fn rows() -> Vec<(&'static str, Bounds)> {
-    let least = Bounds::LEAST;
-    let changing = Bounds { learners: 1, changes: 2, ..least };
-    vec![
-        ("election, entry, crash", Bounds { proposals: 1, crashes: 1, ..least }),
-        ("election, entry, double", Bounds { proposals: 1, doubles: 1, ..least }),
-        ("election, two entries, two crashes", Bounds { proposals: 2, crashes: 2, ..least }),
-        (
-            "election with its pre-votes, entry, crash",
-            Bounds { proposals: 1, crashes: 1, pre_votes: true, ..least },
-        ),
-        ("election, entry, links that reorder", Bounds { proposals: 1, link: 2, ..least }),
-        ("election, heartbeat, crash", Bounds { heartbeats: 1, crashes: 1, ..least }),
-        ("two elections", Bounds { elections: 2, ..least }),
-        ("two elections, crash", Bounds { elections: 2, crashes: 1, ..least }),
-        ("two elections, entry", Bounds { elections: 2, proposals: 1, ..least }),
-        ("two elections, double", Bounds { elections: 2, doubles: 1, ..least }),
-        ("3-4-3", changing),
-        ("3-4-3, crash", Bounds { crashes: 1, ..changing }),
-        ("3-4, two elections", Bounds { elections: 2, changes: 1, ..changing }),
-    ]
 }
 
 /// Looks at everything; false where a property does not hold, or not all was looked at.
@@ -88,12 +74,17 @@ fn check(name: &str, bounds: Bounds, options: &Options) -> bool {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let is_meant = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-    let rows: Vec<_> = rows().into_iter().filter(|(name, _)| is_meant(name)).collect();
+    let is_meant = |name: &str| match (&options.name, &options.only) {
+        (Some(whole), _) => name == whole,
+        (None, Some(only)) => name.contains(only.as_str()),
+        (None, None) => true,
+    };
+    let rows: Vec<_> =
+        ROWS.iter().filter(|row| is_meant(row.name) && (row.is_short || !options.short)).collect();
     if rows.is_empty() {
         eprintln!("no row has a name like that");
         return ExitCode::from(2);
     }
-    let failed = rows.iter().filter(|(name, bounds)| !check(name, *bounds, &options)).count();
+    let failed = rows.iter().filter(|row| !check(row.name, row.bounds, &options)).count();
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
