@@ -56,32 +56,26 @@ fn live_on_each(bench: &mut Bench, ns: u64, stable: [u64; 2]) -> Vec<Message> {
     told
 }
 
-/// A leader with two events that are not flushed here, and the index of the first; all before them is stable everywhere.
-fn leader_that_waits_for_two_flushes() -> (Bench, u64, u64) {
+/// A leader with so many entries, of an event each, that are not flushed here; all before them is stable everywhere. Its
+/// term, and the index of the first of them.
+fn leader_that_waits_for_flushes(count: u64) -> (Bench, u64, u64) {
     let mut bench = Bench::fresh();
     let (term, producer, epoch) = bench.leader_with_producer();
     bench.connect(2);
     bench.connect(3);
     let settled = bench.batcher.raft().last_id().index.0;
     live_on(&mut bench, 100 * NS_PER_MS, settled);
-    bench.publish(producer, epoch, 1);
-    bench.wait(2 * NS_PER_MS);
-    bench.publish(producer, epoch, 2);
-    bench.wait(2 * NS_PER_MS);
-    assert_eq!(bench.batcher.raft().last_id().index.0, settled + 2);
+    for sequence in 1..=count {
+        bench.publish(producer, epoch, sequence);
+        // Behind an entry in flight the next batch waits for a millisecond.
+        bench.wait(2 * NS_PER_MS);
+    }
+    assert_eq!(bench.batcher.raft().last_id().index.0, settled + count);
     (bench, term, settled + 1)
 }
 
-/// A leader with one event that is not flushed here; all before it is stable everywhere.
 fn leader_that_waits_for_its_disk() -> (Bench, u64) {
-    let mut bench = Bench::fresh();
-    let (term, producer, epoch) = bench.leader_with_producer();
-    bench.connect(2);
-    bench.connect(3);
-    let settled = bench.batcher.raft().last_id().index.0;
-    live_on(&mut bench, 100 * NS_PER_MS, settled);
-    bench.publish(producer, epoch, 1);
-    assert_eq!(bench.batcher.raft().last_id().index.0, settled + 1);
+    let (bench, term, _) = leader_that_waits_for_flushes(1);
     (bench, term)
 }
 
@@ -143,7 +137,7 @@ fn pitfall_12_a_leader_whose_disk_hangs_gives_up_also_where_nothing_is_committed
 
 #[test]
 fn pitfall_12_what_another_disk_got_done_before_both_hang_costs_no_election() {
-    let (mut bench, term, first) = leader_that_waits_for_two_flushes();
+    let (mut bench, term, first) = leader_that_waits_for_flushes(2);
     // The other one had flushed the first event, and hangs with the second one.
     assert_eq!(live_on_each(&mut bench, 3 * NS_PER_S, [first, first - 1]), []);
     let raft = bench.batcher.raft();
