@@ -78,8 +78,8 @@ bugs! {
     UncommittedDelivered = ("uncommitted_delivered", 29),
     /// A configuration that was cut off stays in force.
     ConfigurationNotRolledBack = ("configuration_not_rolled_back", 31),
-    /// A checkpoint is installed over a log that reaches further.
-    OldCheckpointInstalled = ("old_checkpoint_installed", 36),
+    /// A log that reaches as far as a checkpoint is kept, whatever entry it has there.
+    ConflictKeptAtInstall = ("conflict_kept_at_install", 36),
     /// What a checkpoint contains is applied again at a start.
     AppliedTwiceAtStart = ("applied_twice_at_start", 38),
     /// What is appended counts as committed after a restart.

@@ -77,8 +77,9 @@ impl Raft {
         }
         let base = self.log.base();
         // Entries that retention has removed were committed, so they match (PITFALLS 24).
-        let is_known = prev.index < base.index && !is_planted(Bug::PurgedPrevConflicts);
-        if !is_known && !self.log.contains(prev) {
+        let is_removed = prev.index <= base.index && base.index > LogIndex::ZERO;
+        let conflicts = is_removed && is_planted(Bug::PurgedPrevConflicts);
+        if conflicts || (prev.index >= base.index && !self.log.contains(prev)) {
             self.reject(from, prev);
             return;
         }
@@ -103,7 +104,7 @@ impl Raft {
         }
         // Committed, so a log that is committed as far, or has that entry, agrees with the leader's up to there.
         let is_news = id.index > self.commit && !self.log.contains(id);
-        if is_news || (is_planted(Bug::OldCheckpointInstalled) && id.index < self.log.last_index()) {
+        if is_news && !(is_planted(Bug::ConflictKeptAtInstall) && id.index <= self.log.last_index()) {
             self.log = TermRuns::after(id);
             self.begin_memberships(memberships);
             self.stable = LogIndex::ZERO;

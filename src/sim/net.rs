@@ -53,6 +53,10 @@ impl Default for NetFaults {
 
 /// Bytes that may be on their way to one side of a stream, or wait there unread, before its writer must wait.
 const SOCKET_BYTES: usize = 64 << 10;
+/// Frames of a rare kind come twice so many times more often.
+const RARE_COPIES: u64 = 20;
+/// So late a copy of a frame comes at most.
+const LATE_COPY_MAX_NS: u64 = 2 * NS_PER_S;
 const YEAR_NS: u64 = 365 * 24 * 3600 * NS_PER_S;
 /// How long a stream that a cut (or a dead host) swallowed bytes of lives on before it breaks.
 const BREAK_AFTER_NS: (u64, u64) = (200 * NS_PER_MS, 3 * NS_PER_S);
@@ -391,6 +395,14 @@ impl World {
         self.flying.insert((at_ns, self.next_serial), (id, side, what));
     }
 
+    /// A copy that turns up when much else has happened: what it is about may be trimmed by then.
+    /// It takes no room meanwhile.
+    fn fly_late(&mut self, id: u64, side: usize, frame: Vec<u8>) {
+        let at_ns = self.now_ns + self.prng.between(NS_PER_MS, LATE_COPY_MAX_NS);
+        self.next_serial += 1;
+        self.flying.insert((at_ns, self.next_serial), (id, side, Arrival::Bytes(frame)));
+    }
+
     fn connect(&mut self, host: Host, address: SocketAddr) -> u64 {
         let id = self.next_pair;
         self.next_pair += 1;
@@ -485,9 +497,15 @@ impl World {
             self.counts.lost += 1;
             return;
         }
-        if !is_hello && self.prng.chance(self.faults.duplicate_per_million) {
+        // Of checkpoints there are so few that copies of them would hardly ever be met.
+        let copies = if frame_kind == kind::CHECKPOINT { RARE_COPIES } else { 1 };
+        if !is_hello && self.prng.chance(copies * self.faults.duplicate_per_million) {
             self.counts.duplicated += 1;
-            self.fly(id, 1 - side, Arrival::Bytes(frame.clone()), true);
+            if self.prng.chance(300_000) {
+                self.fly_late(id, 1 - side, frame.clone());
+            } else {
+                self.fly(id, 1 - side, Arrival::Bytes(frame.clone()), true);
+            }
         }
         self.fly(id, 1 - side, Arrival::Bytes(frame), !is_hello);
     }

@@ -64,8 +64,8 @@ impl Adversary {
         corner: &Corner,
     ) {
         let Corner { behind, shared } = corner;
-        self.next_ns = now_ns + self.prng.between(200 * NS_PER_MS, 2500 * NS_PER_MS);
-        self.mend_at_ns = Some(self.next_ns);
+        self.next_ns = now_ns + self.prng.between(NS_PER_MS, 2 * self.temper.every_ns);
+        self.mend_at_ns = Some(now_ns + self.prng.between(200 * NS_PER_MS, 2500 * NS_PER_MS));
         world.borrow_mut().mend_all();
         let left: Vec<usize> = behind.iter().copied().chain([*shared]).collect();
         isolate(world, nodes, &left);

@@ -215,7 +215,7 @@ impl Adversary {
             return;
         }
         self.next_ns = now_ns + self.prng.between(NS_PER_MS, 2 * self.temper.every_ns);
-        if self.knows(fault::CORNERED) && self.prng.chance(40_000) {
+        if self.knows(fault::CORNERED) && self.prng.chance(30_000) {
             self.corner_a_quorum(now_ns, world, nodes);
             return;
         }
