@@ -98,10 +98,12 @@ impl Invariant for QuorumStable {
             return Ok(());
         }
         // A leader counts by the configuration in force, which may stand behind the entry; whoever else is the first to
-        // be seen with the commit may not have that one any more (or not yet), so any from the entry's own on will do.
+        // be seen with the commit may not have that one any more (or not yet), so any from the entry's own on will do. And
+        // what is in force here: one that was cut off may still stand at a later index in the book.
+        let in_force = view.configurations.newest();
         let of_entry = self.configurations.range(..=commit).next_back();
         let later = self.configurations.range(commit.next()..);
-        let possible = of_entry.into_iter().chain(later).map(|(_, configuration)| configuration);
+        let possible = of_entry.into_iter().chain(later).map(|(_, known)| known).chain([in_force]);
         let has_quorum = |known: &Configuration| self.holders(known, view) > known.voters.len() / 2;
         if !possible.clone().any(has_quorum) {
             let best = possible.map(|known| self.holders(known, view)).max().unwrap_or(0);
