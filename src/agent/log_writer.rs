@@ -365,7 +365,8 @@ impl<D: Disk> LogWriter<D> {
         let stepped = self.checkpoint_step()?;
         let idle = self.store.idle(now_ns)?;
         // A reader that still holds a segment lets go of it within moments; nobody tells when.
-        let again = idle.preparing || self.store.has_checkpoint_work() || idle.waiting_for_readers;
+        let checkpoints = self.store.has_checkpoint_work() || self.store.owes_copy();
+        let again = idle.preparing || checkpoints || idle.waiting_for_readers;
         self.next_idle_ns = if again { Some(now_ns + PREPARE_EVERY_NS) } else { idle.deadline_ns };
         Ok(usize::from(idle.watermark_flushed) + usize::from(stepped) + idle.unlinked)
     }

@@ -118,6 +118,13 @@ impl<D: Disk> LogStore<D> {
         self.checkpoints.stage.is_some()
     }
 
+    /// Whether [`LogStore::order_copy`] would order one. Somebody has to come back for it: without a quiet moment more,
+    /// the older checkpoint would keep its segments for as long as nothing happens.
+    #[must_use]
+    pub fn owes_copy(&self) -> bool {
+        self.checkpoints.newest.is_some() && !self.checkpoints.is_copied()
+    }
+
     /// Does one step towards the checkpoint that was ordered; true once one is durable.
     ///
     /// # Errors
