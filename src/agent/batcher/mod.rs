@@ -47,7 +47,7 @@ use super::commands::{BatcherReply, LogCommand, LogEvent, PublishChunk};
 use super::control::Control;
 use super::rings::BatcherRings;
 use crate::base::clock::Clock;
-use crate::base::ids::{Incarnation, LogIndex, NodeId};
+use crate::base::ids::{Incarnation, LogIndex, NodeId, Offset};
 use crate::base::net::Readiness;
 use crate::entry::{BatchAccumulator, BatchLimits, Durability};
 use crate::log::HotTail;
@@ -434,8 +434,11 @@ impl<C: Clock> Batcher<C> {
     fn publish_readable(&self) {
         let index = self.applied.index.min(self.written);
         let next_offset = match self.hot.get(index.next()) {
-            Some(entry) if index < self.applied.index => entry.header().base_offset,
-            _ => self.applied.next_offset,
+            _ if index == self.applied.index => self.applied.next_offset,
+            Some(entry) => entry.header().base_offset,
+            // A log that begins anew is not on the disk yet, and nothing of it can be read. (Whoever believed that it
+            // could would ask again and again.)
+            None => Offset(1),
         };
         self.rings.commit_tail.publish_readable(index.0, next_offset.prev().0);
     }
