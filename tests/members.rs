@@ -469,7 +469,7 @@ fn what_is_retained_outlives_every_disk() {
     });
     let lines: String = (0..60 * 64).map(|line| format!("{line:08} {}\n", "x".repeat(16 << 10))).collect();
     publish(&cluster, &lines);
-    let before = cluster.settled();
+    let before = cluster.at_rest();
     let from = before[0]["first_offset"].to_string();
     let read = |cluster: &TestCluster, place: usize| {
         let server = cluster.server(place);

@@ -59,7 +59,7 @@ fn assert_within_bound(cluster: &TestCluster) {
 fn the_beginning_moves_on_everywhere_and_who_wants_more_is_told_where_it_is() {
     let mut cluster = cluster();
     let lines = publish(&cluster, 0, 100);
-    let rows = cluster.settled();
+    let rows = cluster.at_rest();
     let first = number(&rows[0], "first_offset");
     assert!(first > 2000, "{first}: 16 of 100 MiB are kept, and some");
     for row in &rows {
@@ -133,10 +133,7 @@ fn a_follower_behind_the_floor_comes_back_by_its_leaders_checkpoint() {
     cluster.nodes[away].start();
     lines = publish(&cluster, lines, 4);
     // What was kept for it beyond what is to be kept goes, now that it is back; its own log begins behind that.
-    let rows = eventually("one beginning", || {
-        let rows = cluster.settled();
-        rows.iter().all(|row| row["first_offset"] == rows[0]["first_offset"]).then_some(rows)
-    });
+    let rows = cluster.at_rest();
     assert!(
         cluster.nodes[away].said().contains("begins anew behind its leader's checkpoint"),
         "{}",

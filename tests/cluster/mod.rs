@@ -455,6 +455,20 @@ impl TestCluster {
         })
     }
 
+    /// Settled, and the log's beginning is where it stays: the leader looks every second whether it can move on, so nothing
+    /// that happens in more than two of them means that nothing is due.
+    pub fn at_rest(&self) -> Vec<Value> {
+        eventually("a log whose beginning stays", || {
+            let before = self.settled();
+            std::thread::sleep(Duration::from_millis(2500));
+            let rows = self.settled();
+            let same = |(row, before): (&Value, &Value)| {
+                row["last_index"] == before["last_index"] && row["first_offset"] == rows[0]["first_offset"]
+            };
+            rows.iter().zip(&before).all(same).then(|| rows.clone())
+        })
+    }
+
     /// Everything of a topic as one node has it, raw.
     pub fn read(&self, place: usize, topic: &str) -> Vec<u8> {
         let ended = run(&["subscribe", "--servers", &self.server(place), "--topic", topic, "--until-end"]);
