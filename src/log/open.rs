@@ -209,8 +209,8 @@ impl<D: Disk> LogStore<D> {
     /// Files that were let go and not used again.
     fn adopt_free_files(&mut self) -> Result<(), LogError> {
         for name in self.disk.list(&self.group_dir)? {
-            if parse_free_name(&name).is_some() {
-                self.keep_free(self.group_dir.join(name))?;
+            if let Some(seq) = parse_free_name(&name) {
+                self.keep_free(self.group_dir.join(name), seq)?;
             }
         }
         Ok(())

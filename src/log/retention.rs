@@ -6,7 +6,7 @@
 //! the directory is synced, and what neither of them needs is let go.
 
 use std::io::IoSlice;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::{
@@ -14,7 +14,7 @@ use super::checkpoint::{
 };
 use super::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use super::error::LogError;
-use super::layout::{SPARE_NAME, SegmentHeader, Slot};
+use super::layout::{HEADER_BYTES, HeaderFound, SPARE_NAME, SegmentHeader, Slot};
 use super::scanner::Tail;
 use super::segment::{CatalogChange, Segment};
 use super::store::LogStore;
@@ -315,16 +315,28 @@ impl<D: Disk> LogStore<D> {
         self.marks.drain(..)
     }
 
-    /// Keeps a file that held a trimmed segment, or unlinks it where there are enough.
-    pub(super) fn keep_free(&mut self, path: PathBuf) -> Result<(), LogError> {
-        let fits = self.free.len() < FREE_FILES_MAX
-            && self.options.recycles()
-            && self.disk.open(&path, false)?.len_bytes()? == self.options.segment_bytes();
-        if fits {
+    /// Keeps a file that held trimmed segment `seq`, or unlinks it where there are enough.
+    ///
+    /// The names on the way from a trimmed segment to a new one are not synced one by one, and a crash may keep the
+    /// last of them and lose that the first was taken away: then one file has two names, and under the other one it is
+    /// part of the log. Such a file holds the newer segment's head, which was synced before it got that name.
+    pub(super) fn keep_free(&mut self, path: PathBuf, seq: u64) -> Result<(), LogError> {
+        let wanted = self.free.len() < FREE_FILES_MAX && self.options.recycles();
+        if wanted && self.holds_only(&path, seq)? {
             self.free.push(path);
             return Ok(());
         }
         self.disk.remove(&path).map_err(|error| self.fail(error))
+    }
+
+    fn holds_only(&self, path: &Path, seq: u64) -> Result<bool, LogError> {
+        let file = self.disk.open(path, false)?;
+        let mut head = [0; HEADER_BYTES];
+        // One that cannot be read is worth no more than a new one.
+        let is_read = file.read_at(&mut head, 0).is_ok();
+        let is_its_own =
+            matches!(SegmentHeader::decode(&head), HeaderFound::Good(header) if header.seq == seq);
+        Ok(is_read && is_its_own && file.len_bytes()? == self.options.segment_bytes())
     }
 
     /// A free file, named `spare`.

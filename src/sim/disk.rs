@@ -457,6 +457,20 @@ impl SimDisk {
         bytes
     }
 
+    /// The file has this name as well from now on: what is left of a rename whose second half was lost.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn link(&self, path: &Path, also: &Path) {
+        let mut state = self.state.lock();
+        let Some(Node::File(inode)) = state.names.get(path).copied() else {
+            panic!("no file {}", path.display())
+        };
+        let named = NameChange::Created(also.to_owned(), inode);
+        named.apply(&mut state.names);
+        named.apply(&mut state.durable_names);
+    }
+
     /// Whether something of this file was written and is not synced.
     #[must_use]
     pub fn is_dirty(&self, path: &Path) -> bool {
