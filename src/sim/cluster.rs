@@ -10,7 +10,7 @@ use super::invariants::{Book, View};
 use super::net::{Host, SharedWorld, SimNet, World};
 use super::node::{Death, Outcome, Shape, SimNode, client_owner};
 use super::report::Violation;
-use super::workload::{Fact, Operator, Publisher, PublisherPlan, Subscriber};
+use super::workload::{Fact, Inquirer, Operator, Publisher, PublisherPlan, Subscriber, Visitor};
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{Incarnation, LogIndex, NodeId};
 use crate::base::prng::Prng;
@@ -30,6 +30,10 @@ const PUBLISHERS: Host = 100;
 const OPERATOR: Host = 109;
 /// First host of the subscribers.
 const SUBSCRIBERS: Host = 200;
+/// First host of the visitors.
+const VISITORS: Host = 300;
+/// First host of the inquirers.
+const INQUIRERS: Host = 400;
 
 /// The whole simulated world.
 pub struct Cluster {
@@ -43,6 +47,10 @@ pub struct Cluster {
     pub publishers: Vec<Publisher>,
     /// Who reads, one a node.
     pub subscribers: Vec<Subscriber>,
+    /// Who reads a bit here and there, one a node.
+    pub visitors: Vec<Visitor>,
+    /// Who asks how far the log is committed, one a node.
+    pub inquirers: Vec<Inquirer>,
     /// Who hands leadership over and replaces disks.
     pub operator: Operator,
     /// Who breaks things.
@@ -90,12 +98,23 @@ impl Cluster {
         let adversary = Adversary::new(prng.fork(2), &shape);
         let restless = adversary.knows(fault::TRANSFER);
         let operator = Operator::new(shape.nodes, net(OPERATOR), prng.fork(3), restless);
+        let visitors = shape
+            .ids()
+            .map(|id| Visitor::new(id, net(VISITORS + id.0), prng.fork(300 + u64::from(id.0))))
+            .collect();
+        let pause_ns = [0, 10, 60, 200][prng.below(4) as usize] * NS_PER_MS;
+        let inquirers = shape
+            .ids()
+            .map(|id| Inquirer::new(id, net(INQUIRERS + id.0), prng.fork(400 + u64::from(id.0)), pause_ns))
+            .collect();
         let book = Book::new(shape.durability == Durability::Disk, shape.batcher, shape.segment_bytes);
         Self {
             world,
             nodes,
             publishers,
             subscribers,
+            visitors,
+            inquirers,
             operator,
             adversary,
             book,
@@ -179,6 +198,8 @@ impl Cluster {
             .iter()
             .map(Publisher::next_due_ns)
             .chain(self.subscribers.iter().map(Subscriber::next_due_ns))
+            .chain(self.visitors.iter().map(Visitor::next_due_ns))
+            .chain(self.inquirers.iter().map(Inquirer::next_due_ns))
             .chain([self.operator.next_due_ns()]);
         nodes
             .chain(clients)
@@ -299,6 +320,7 @@ impl Cluster {
             configurations: serving.batcher.configurations(),
             producers: serving.batcher.producers(),
             applied: serving.batcher.applied(),
+            applied_next_offset: serving.batcher.applied_next_offset(),
             state: serving.batcher.state(),
             flushed: serving.writer.store().flushed_index(),
             flushed_generation: serving.writer.store().generation(),
@@ -379,6 +401,7 @@ impl Cluster {
                 subscriber.turn(now_ns, &mut facts)?;
             }
         }
+        self.step_guests(now_ns, &mut facts)?;
         self.step_operator(now_ns)?;
         for fact in &facts {
             if let Fact::Acknowledged(ack) = fact {
@@ -387,6 +410,22 @@ impl Cluster {
                 self.world.borrow_mut().fold_trace(word);
             }
             self.book.learnt(fact)?;
+        }
+        Ok(())
+    }
+
+    fn step_guests(&mut self, now_ns: u64, facts: &mut Vec<Fact>) -> Result<(), Violation> {
+        for (place, visitor) in self.visitors.iter_mut().enumerate() {
+            let events = self.world.borrow_mut().take_ready(client_owner(VISITORS + 1 + place as u16));
+            if !events.is_empty() || visitor.next_due_ns() <= now_ns {
+                visitor.turn(now_ns, facts)?;
+            }
+        }
+        for (place, inquirer) in self.inquirers.iter_mut().enumerate() {
+            let events = self.world.borrow_mut().take_ready(client_owner(INQUIRERS + 1 + place as u16));
+            if !events.is_empty() || inquirer.next_due_ns() <= now_ns {
+                inquirer.turn(now_ns, facts)?;
+            }
         }
         Ok(())
     }

@@ -65,6 +65,8 @@ pub mod rare {
         "checkpoint_installed",
         "checkpoint_reached",
         "duplicate",
+        "duplicate_of_appended",
+        "duplicate_of_gathering",
         "leadership_lost",
         "self_suspicion",
         "cold_read",

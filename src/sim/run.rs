@@ -225,6 +225,8 @@ fn draw_publishers(prng: &mut Prng, nodes: u16) -> Vec<PublisherPlan> {
             window: prng.between(1, 200),
             frame_events: prng.between(1, 24),
             pause_ns: prng.between(1, 30) * NS_PER_MS,
+            twice_per_million: [0, 20_000, 200_000][prng.below(3) as usize],
+            again_per_million: [0, 0, 50_000][prng.below(3) as usize],
             nodes,
         })
         .collect()

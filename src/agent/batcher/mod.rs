@@ -120,8 +120,12 @@ struct BatcherCounters {
     leaderships_lost: Counter,
     // Messages to a peer dropped because its ring was full (Raft sends them again).
     peer_messages_dropped: Counter,
-    // Duplicates answered without an append.
+    // Duplicates answered without an append, whatever became of the original by then.
     duplicates: Counter,
+    // Of them, those whose original was in the log and not committed.
+    duplicates_of_appended: Counter,
+    // Of them, those whose original was still gathering.
+    duplicates_of_gathering: Counter,
     // Times a late duty cycle of this node restarted its own suspicion.
     self_suspicions: Counter,
     // Times a peer's process was found gone: connections closed and another refused.
@@ -162,6 +166,8 @@ impl BatcherCounters {
             leaderships_lost: counters.register("batcher_leaderships_lost"),
             peer_messages_dropped: counters.register("batcher_peer_messages_dropped"),
             duplicates: counters.register("batcher_duplicates"),
+            duplicates_of_appended: counters.register("batcher_duplicates_of_appended"),
+            duplicates_of_gathering: counters.register("batcher_duplicates_of_gathering"),
             self_suspicions: counters.register("batcher_self_suspicions"),
             peers_gone: counters.register("batcher_peers_gone"),
             disk_stalls: counters.register("batcher_disk_stalls"),
@@ -311,6 +317,12 @@ impl<C: Clock> Batcher<C> {
     #[must_use]
     pub fn applied(&self) -> (LogIndex, u64) {
         (self.applied.index, self.applied.chain)
+    }
+
+    /// The offset behind the last event that is applied.
+    #[must_use]
+    pub fn applied_next_offset(&self) -> Offset {
+        self.applied.next_offset
     }
 
     /// Index as of which the producers' table is, and the chain value there: as [`Batcher::applied`], or further while the

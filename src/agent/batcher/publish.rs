@@ -134,6 +134,11 @@ impl<C: Clock> Batcher<C> {
             Admit::DuplicatePending { offset, index } => {
                 // The original may still be gathering; then its index is the one that the batch will get.
                 self.counters.duplicates.increment();
+                if index > self.tail.index {
+                    self.counters.duplicates_of_gathering.increment();
+                } else {
+                    self.counters.duplicates_of_appended.increment();
+                }
                 let part = AckPart {
                     connection: chunk.connection,
                     producer_id: chunk.producer_id,

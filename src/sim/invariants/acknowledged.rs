@@ -1,8 +1,8 @@
-//! What a client was told to be written stands in the committed log at the end, at exactly that offset, once.
+//! What a client is told to be written is committed by then, and stands in the committed log at the end, at exactly that offset, once.
 
 use std::collections::BTreeMap;
 
-use super::{End, Invariant};
+use super::{End, Invariant, View};
 use crate::base::ids::Offset;
 use crate::sim::workload::{Ack, producer_name};
 
@@ -10,6 +10,8 @@ use crate::sim::workload::{Ack, producer_name};
 pub(super) struct Acknowledged {
     /// Offset (zero: unknown) by producer and sequence.
     told: BTreeMap<(u16, u64), Offset>,
+    /// Some node has applied everything before it.
+    next_offset: Offset,
 }
 
 impl Invariant for Acknowledged {
@@ -17,7 +19,18 @@ impl Invariant for Acknowledged {
         "acknowledged is durable"
     }
 
+    fn observe(&mut self, view: &View<'_>) -> Result<(), String> {
+        self.next_offset = self.next_offset.max(view.applied_next_offset);
+        Ok(())
+    }
+
     fn acknowledged(&mut self, ack: &Ack) -> Result<(), String> {
+        if ack.offset >= self.next_offset {
+            return Err(format!(
+                "p{} sequence {} was acknowledged at offset {}, and nobody has applied {} ({:?})",
+                ack.producer, ack.sequence, ack.offset, self.next_offset, ack.kind
+            ));
+        }
         let told = self.told.entry((ack.producer, ack.sequence.0)).or_insert(ack.offset);
         if *told == Offset::ZERO {
             *told = ack.offset;

@@ -10,16 +10,18 @@ mod election_safety;
 mod exactly_once;
 mod leader_append_only;
 mod leader_completeness;
+mod linearizable;
 mod log_matching;
 mod mandate;
 mod promises;
 mod quorum_stable;
 mod readers;
 mod state_machine_safety;
+mod visits;
 mod votes;
 
 use super::report::Violation;
-use super::workload::{Ack, Delivered, Fact};
+use super::workload::{Ack, Beginning, Delivered, Fact};
 use crate::agent::batcher::{BatcherLimits, Configurations, Holdings};
 use crate::base::ids::{Incarnation, LogIndex, NodeId, Offset};
 use crate::entry::{Entry, Member};
@@ -44,6 +46,8 @@ pub struct View<'a> {
     pub producers: &'a Producers,
     /// Applied index, and the chain value there.
     pub applied: (LogIndex, u64),
+    /// The offset behind what it has applied.
+    pub applied_next_offset: Offset,
     /// Index as of which the producers' table is, and the chain value there.
     pub state: (LogIndex, u64),
     /// Last index that its disk has made durable, in its log as it was after so many truncations.
@@ -133,6 +137,31 @@ trait Invariant {
         Ok(())
     }
 
+    /// A visitor's subscription stands.
+    fn began(&mut self, _beginning: &Beginning) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// A visitor's subscription got what it wants.
+    fn got(&mut self, _reading: u64, _offset: Offset) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// A node said that a visitor's subscription has all that it wants up to here.
+    fn looked_through(&mut self, _reading: u64, _offset: Offset) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Somebody asks for a linearizable answer.
+    fn asked(&mut self, _question: u64) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// And gets it: the log is committed up to here.
+    fn answered_by_leader(&mut self, _question: u64, _last_offset: Offset) -> Result<(), String> {
+        Ok(())
+    }
+
     /// The logs at the end.
     fn finish(&mut self, _end: &End) -> Result<(), String> {
         Ok(())
@@ -168,6 +197,8 @@ impl Book {
             Box::new(acknowledged::Acknowledged::default()),
             Box::new(exactly_once::ExactlyOnce),
             Box::new(readers::Readers::default()),
+            Box::new(visits::Visits::default()),
+            Box::new(linearizable::Linearizable::default()),
         ];
         if durable {
             all.push(Box::new(quorum_stable::QuorumStable::default()));
@@ -228,6 +259,11 @@ impl Book {
             Fact::Acknowledged(ack) => invariant.acknowledged(ack),
             Fact::Delivered(event) => invariant.delivered(event),
             Fact::Overtaken { asked, first } => invariant.overtaken(*asked, *first),
+            Fact::Began(beginning) => invariant.began(beginning),
+            Fact::Got { reading, offset } => invariant.got(*reading, *offset),
+            Fact::LookedThrough { reading, offset } => invariant.looked_through(*reading, *offset),
+            Fact::Asked { question } => invariant.asked(*question),
+            Fact::Answered { question, last_offset } => invariant.answered_by_leader(*question, *last_offset),
         })
     }
 

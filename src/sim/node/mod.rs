@@ -39,12 +39,14 @@ use crate::raft::claim::is_unknown_claim;
 use assemble::Site;
 
 /// Rare states that agents count, by their counters.
-const COUNTED: [(&str, &str); 13] = [
+const COUNTED: [(&str, &str); 15] = [
     ("trim", "batcher_trims"),
     ("checkpoint", "log_writer_checkpoints"),
     ("checkpoint_installed", "batcher_checkpoints_installed"),
     ("checkpoint_reached", "batcher_checkpoints_reached"),
     ("duplicate", "batcher_duplicates"),
+    ("duplicate_of_appended", "batcher_duplicates_of_appended"),
+    ("duplicate_of_gathering", "batcher_duplicates_of_gathering"),
     ("leadership_lost", "batcher_leaderships_lost"),
     ("self_suspicion", "batcher_self_suspicions"),
     ("cold_read", "delivery_cold_reads"),

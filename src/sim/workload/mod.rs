@@ -1,19 +1,24 @@
-//! What clients do: publishers that retry until everything is acknowledged, a subscriber on every node that reads
-//! everything, and an operator. They speak the client protocol over simulated streams and report facts; invariants judge them.
+//! What clients do: publishers that retry until everything is acknowledged, on every node a subscriber that reads
+//! everything, a visitor with subscriptions of all kinds that comes and goes, and an inquirer that asks how far the log is
+//! committed; and an operator. They speak the client protocol over simulated streams and report facts; invariants judge them.
 
+mod inquirer;
 mod link;
 mod operator;
 mod publisher;
 mod subscriber;
+mod visitor;
 
+pub use inquirer::Inquirer;
 pub use operator::{Operator, OperatorCounts};
 pub use publisher::{Publisher, PublisherPlan};
 pub use subscriber::Subscriber;
+pub use visitor::Visitor;
 
 use crate::base::checksum::{fold64, hash64};
 use crate::base::ids::{LogIndex, NodeId, Offset, Sequence};
 use crate::base::prng::Prng;
-use crate::protocol::client::AckKind;
+use crate::protocol::client::{AckKind, SubscribeFrom};
 
 /// What a client has learnt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +34,51 @@ pub enum Fact {
         /// The first offset there is, as the node says.
         first: Offset,
     },
+    /// A visitor's subscription stands.
+    Began(Beginning),
+    /// An event that a visitor's subscription wants came to it.
+    Got {
+        /// The subscription.
+        reading: u64,
+        /// Of the event.
+        offset: Offset,
+    },
+    /// A node said that a visitor's subscription has all that it wants up to here.
+    LookedThrough {
+        /// The subscription.
+        reading: u64,
+        /// Up to this event.
+        offset: Offset,
+    },
+    /// An inquirer sends a question.
+    Asked {
+        /// Its number.
+        question: u64,
+    },
+    /// A leader has answered it.
+    Answered {
+        /// Its number.
+        question: u64,
+        /// Committed up to this event.
+        last_offset: Offset,
+    },
+}
+
+/// How a visitor's subscription began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Beginning {
+    /// A number that no other subscription has.
+    pub reading: u64,
+    /// What it was asked to begin with.
+    pub from: SubscribeFrom,
+    /// What it wants.
+    pub filter: &'static str,
+    /// With what it begins, as the node says.
+    pub start: Offset,
+    /// Up to where the log was committed then, as the node says.
+    pub last_offset: Offset,
+    /// What had come over this connection when it was asked for.
+    pub heard: Offset,
 }
 
 /// One acknowledged event.
@@ -63,6 +113,17 @@ pub struct Delivered {
 #[must_use]
 pub fn producer_name(producer: u16) -> String {
     format!("p{producer}")
+}
+
+/// All topics that there are.
+const TOPICS: [&str; 4] = ["quakes", "flights", "t/a", "t/b"];
+
+/// Topic of an event. Some producers stay with one for so long that whole batches are of no interest to whoever wants
+/// another.
+#[must_use]
+pub fn topic_of(producer: u16, sequence: Sequence) -> &'static str {
+    let stretch = [1, 5, 20, 80][usize::from(producer % 4)];
+    TOPICS[(fold64(u64::from(producer), sequence.0 / stretch) % TOPICS.len() as u64) as usize]
 }
 
 /// Body of an event: follows from its identity, so nothing has to be remembered.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::link::Link;
-use super::{Ack, Fact, body_of, producer_name};
+use super::{Ack, Fact, body_of, producer_name, topic_of};
 use crate::base::clock::NS_PER_MS;
 use crate::base::ids::{Epoch, NodeId, Offset, ProducerId, Sequence};
 use crate::base::prng::Prng;
 use crate::entry::{EventParts, encode_event};
 use crate::protocol::client::{
-    AckRun, ClientHelloReply, ClientMessage, GoodbyeReason, Publish, PublishErrorCode, Purpose, ServerMessage,
+    AckKind, AckRun, ClientHelloReply, ClientMessage, GoodbyeReason, Publish, PublishErrorCode, Purpose,
+    ServerMessage,
 };
 use crate::sim::net::SimNet;
 use crate::sim::node::client_address;
@@ -27,6 +28,10 @@ pub struct PublisherPlan {
     pub frame_events: u64,
     /// Between two frames at most.
     pub pause_ns: u64,
+    /// How often, of a million frames, one goes out twice in a row.
+    pub twice_per_million: u64,
+    /// How often, of a million frames, everything unacknowledged is sent again on the same connection first.
+    pub again_per_million: u64,
     /// Nodes of the cluster.
     pub nodes: u16,
 }
@@ -53,6 +58,17 @@ enum Step {
     Wrong(Violation),
 }
 
+/// An event that was sent on this connection, and is not answered there.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    sequence: u64,
+    /// Since when an answer to a later one is here.
+    overdue_since_ns: Option<u64>,
+}
+
+/// For so long an answer may follow the one to a later event.
+const OVERDUE_NS: u64 = 500 * NS_PER_MS;
+
 /// So many gaps in a row before acknowledged events are believed to be lost.
 const GAPS_MAX: u32 = 3;
 
@@ -78,6 +94,8 @@ pub struct Publisher {
     last_wanted: u64,
     deadline_ns: u64,
     patience_ns: u64,
+    /// What this connection owes an answer to, as it was sent.
+    owed: Vec<Owed>,
     /// In a row, gaps that begin before what is acknowledged.
     gaps: u32,
 }
@@ -103,6 +121,7 @@ impl Publisher {
             last_wanted: u64::MAX,
             deadline_ns: 0,
             patience_ns: 0,
+            owed: Vec::new(),
             gaps: 0,
         }
     }
@@ -151,6 +170,7 @@ impl Publisher {
         }
         let open = self.link.as_mut().is_some_and(Link::pump);
         self.take_messages(now_ns, facts)?;
+        self.look_for_overdue(now_ns)?;
         if !open || (self.link.is_some() && now_ns >= self.patience_ns) {
             self.leave(now_ns, None);
         }
@@ -175,6 +195,7 @@ impl Publisher {
 
     fn leave(&mut self, now_ns: u64, towards: Option<NodeId>) {
         self.link = None;
+        self.owed.clear();
         self.stage = Stage::Away;
         let anyone = NodeId(1 + self.prng.below(u64::from(self.plan.nodes)) as u16);
         self.server = towards.filter(|_| self.prng.chance(900_000)).unwrap_or(anyone);
@@ -237,10 +258,16 @@ impl Publisher {
                     if let Err(violation) = self.acknowledged(&run, facts) {
                         return Step::Wrong(violation);
                     }
+                    self.settle(now_ns, &run);
                 }
                 Step::On
             }
-            ServerMessage::PublishError(error) => self.refused(error.code),
+            ServerMessage::PublishError(error) => {
+                for place in 0..u64::from(error.count) {
+                    self.settle_one(error.sequence.0 + place);
+                }
+                self.refused(error.code)
+            }
             ServerMessage::Redirect { leader_id, .. } => Step::Leave(*leader_id),
             ServerMessage::RequestError { .. } => Step::Leave(None),
             ServerMessage::Goodbye { reason: GoodbyeReason::ProtocolViolation, text } => {
@@ -317,6 +344,41 @@ impl Publisher {
         Ok(())
     }
 
+    /// Takes the oldest sending of it off the list of what is owed. Says which that was.
+    fn settle_one(&mut self, sequence: u64) -> Option<usize> {
+        let place = self.owed.iter().position(|owed| owed.sequence == sequence)?;
+        self.owed.remove(place);
+        Some(place)
+    }
+
+    /// What is written now lies behind whatever was sent before it, so all of that is decided, too.
+    fn settle(&mut self, now_ns: u64, run: &AckRun) {
+        for place in 0..u64::from(run.count) {
+            let settled = self.settle_one(run.first_sequence.0 + place);
+            if let (Some(before), AckKind::Written) = (settled, run.kind) {
+                for owed in &mut self.owed[..before] {
+                    owed.overdue_since_ns.get_or_insert(now_ns);
+                }
+            }
+        }
+    }
+
+    fn look_for_overdue(&self, now_ns: u64) -> Result<(), Violation> {
+        let is_overdue =
+            |owed: &&Owed| owed.overdue_since_ns.is_some_and(|since_ns| since_ns + OVERDUE_NS < now_ns);
+        match self.owed.iter().find(is_overdue) {
+            None => Ok(()),
+            Some(Owed { sequence, .. }) => Err(Violation::new(
+                "every event sent is answered",
+                format!(
+                    "p{} has sent sequence {sequence} to node {} and later ones, which are written; there is no \
+                     word of it",
+                    self.producer, self.server
+                ),
+            )),
+        }
+    }
+
     fn refused(&mut self, code: PublishErrorCode) -> Step {
         match code {
             // A deposed leader, or one elected in a term that is over, does not know better until it hears of that. The
@@ -346,6 +408,9 @@ impl Publisher {
 
     fn publish(&mut self, now_ns: u64) {
         let Some((producer_id, epoch)) = self.identity else { return };
+        if self.prng.chance(self.plan.again_per_million) {
+            self.next_to_send = self.first_open;
+        }
         let end = (self.first_open + self.plan.window).min(self.last_wanted.saturating_add(1));
         if self.next_to_send >= end {
             // Acknowledgements, or patience, bring it back; an idle one says so little that it must not leave.
@@ -363,7 +428,7 @@ impl Publisher {
         for sequence in self.next_to_send..self.next_to_send + count {
             let sequence = Sequence(sequence);
             let body = body_of(self.producer, sequence);
-            let topic = ["quakes", "flights", "t/a", "t/b"][(sequence.0 % 4) as usize];
+            let topic = topic_of(self.producer, sequence);
             let parts = EventParts {
                 sequence,
                 timestamp_unix_ns: now_ns,
@@ -377,8 +442,13 @@ impl Publisher {
         self.next_to_send += count;
         self.sent_below = self.sent_below.max(self.next_to_send);
         let publish = Publish { producer_id, epoch, event_count: count as u16, bytes: &bytes };
+        let times = if self.prng.chance(self.plan.twice_per_million) { 2 } else { 1 };
         if let Some(link) = &mut self.link {
-            link.send(&ClientMessage::Publish(publish));
+            for _ in 0..times {
+                link.send(&ClientMessage::Publish(publish));
+                let sent = self.next_to_send - count..self.next_to_send;
+                self.owed.extend(sent.map(|sequence| Owed { sequence, overdue_since_ns: None }));
+            }
         }
         self.deadline_ns = now_ns + self.prng.below(self.plan.pause_ns + 1);
     }
