@@ -154,11 +154,13 @@ impl Site<'_> {
         let conductor = self.conductor_settings((known.index(), known.newest()));
         let durability = conductor.durability;
         let pins = booted.start.hard_state.pins.clone();
-        self.assemble(conductor, pins, |batcher, mut writer, reader, control, counters| {
+        self.assemble(conductor, pins, |batcher, mut writer, mut reader, control, counters| {
             let (to_relay, reports_in) = ring(REPORTS, WakeHandle::none(), Counter::detached());
             let reports_out = std::mem::replace(&mut writer.to_batcher, to_relay);
             let (to_writer, commands_out) = ring(COMMANDS, WakeHandle::none(), Counter::detached());
             let commands_in = std::mem::replace(&mut writer.from_batcher, commands_out);
+            let (to_answers, answers_in) = ring(REPORTS, WakeHandle::none(), Counter::detached());
+            let answers_out = std::mem::replace(&mut reader.to_delivery, to_answers);
             let (generation, flushed) = (booted.start.generation, booted.store.flushed_index());
             let clock = SimClock::new(Rc::clone(self.world), self.clock.clone());
             Core::Serving(Box::new(Serving {
@@ -182,6 +184,7 @@ impl Site<'_> {
                 reader: Reader::new(LogReader::new(), reader, control.clone()),
                 reports: (reports_in, reports_out),
                 commands: (commands_in, to_writer),
+                answers: (answers_in, answers_out),
             }))
         })
     }

@@ -114,6 +114,8 @@ pub struct SimNode {
     writer_due_ns: Option<u64>,
     reader_due_ns: Option<u64>,
     reports_due_ns: Option<u64>,
+    /// When the next answer of the reader comes.
+    answers_due_ns: Option<u64>,
     /// The damage that this process has met last.
     last_damage: Option<String>,
     /// It mends since then.
@@ -172,6 +174,7 @@ impl SimNode {
             writer_due_ns: None,
             reader_due_ns: None,
             reports_due_ns: None,
+            answers_due_ns: None,
             last_damage: None,
             mends_since_ns: None,
             has_mended: false,
@@ -308,6 +311,7 @@ impl SimNode {
         self.world.borrow_mut().kill_host(self.host(), death == Death::PowerLost);
         self.running = None;
         (self.writer_due_ns, self.reader_due_ns, self.reports_due_ns) = (None, None, None);
+        self.answers_due_ns = None;
         self.fresh = false;
         self.mends_since_ns = None;
         // Another process knows nothing of what this one has met.
@@ -344,6 +348,7 @@ impl SimNode {
             self.disk.kill();
         }
         (self.writer_due_ns, self.reader_due_ns, self.reports_due_ns) = (None, None, None);
+        self.answers_due_ns = None;
         self.fresh = false;
     }
 
@@ -375,7 +380,9 @@ impl SimNode {
             return Some(self.paused_until_ns);
         }
         let own = running.next_deadline_ns().map(|at| self.clock.world_when(at));
-        let disk = [self.writer_due_ns, self.reader_due_ns, self.reports_due_ns].into_iter().flatten();
+        let disk = [self.writer_due_ns, self.reader_due_ns, self.reports_due_ns, self.answers_due_ns]
+            .into_iter()
+            .flatten();
         // A disk that does nothing keeps its agents' deadlines waiting; the node's other agents go on.
         let disk = disk.map(|at| at.max(self.stalled_until_ns));
         let again = running.is_stalled().then_some(now_ns + NS_PER_MS);
@@ -418,6 +425,7 @@ impl SimNode {
         let delay_ns = self.prng.between(self.disk_delay_ns.0, self.disk_delay_ns.1);
         if now_ns >= self.stalled_until_ns {
             self.run_disk(now_ns, delay_ns);
+            self.run_answers(now_ns, delay_ns);
         }
         let Some(running) = &mut self.running else { return Ok(Outcome::Alive) };
         if running.control.fatal().is_none() {
@@ -437,6 +445,7 @@ impl SimNode {
         let own_ns = self.clock.at(now_ns);
         let Some(serving) = self.running.as_mut().and_then(Running::serving_mut) else {
             (self.writer_due_ns, self.reader_due_ns, self.reports_due_ns) = (None, None, None);
+            self.answers_due_ns = None;
             return;
         };
         let is_due = |at: Option<u64>, deadline: Option<u64>| {
@@ -457,7 +466,21 @@ impl SimNode {
         if is_due(self.reader_due_ns, serving.reader.next_deadline_ns()) {
             let work = serving.reader.do_work(own_ns, &[]);
             self.reader_due_ns = (work > 0).then_some(now_ns + delay_ns);
+            self.answers_due_ns.get_or_insert(now_ns);
         }
+    }
+
+    /// Answers of the reader, one after the other.
+    fn run_answers(&mut self, now_ns: u64, delay_ns: u64) {
+        if self.answers_due_ns.is_none_or(|at| at > now_ns) {
+            return;
+        }
+        let Some(serving) = self.running.as_mut().and_then(Running::serving_mut) else {
+            self.answers_due_ns = None;
+            return;
+        };
+        let all = serving.hand_on_answer();
+        self.answers_due_ns = (!all).then_some(now_ns + delay_ns);
     }
 
     /// What the agents have come to; what `node/` makes of it in a real process.

@@ -6,7 +6,7 @@ use super::clock::LocalClock;
 use crate::agent::Agent;
 use crate::agent::ack_receiver::AckReceiver;
 use crate::agent::batcher::Batcher;
-use crate::agent::commands::{LogCommand, LogEvent};
+use crate::agent::commands::{ColdReadReply, LogCommand, LogEvent};
 use crate::agent::conductor::Conductor;
 use crate::agent::control::Control;
 use crate::agent::delivery::Delivery;
@@ -44,6 +44,8 @@ pub struct Serving {
     pub(super) reports: (RingReceiver<LogEvent>, RingSender<LogEvent>),
     /// Commands on their way to the log writer, looked at in passing.
     pub(super) commands: (RingReceiver<LogCommand>, RingSender<LogCommand>),
+    /// What the reader brings for subscribers, on its way.
+    pub(super) answers: (RingReceiver<ColdReadReply>, RingSender<ColdReadReply>),
 }
 
 /// What the node does.
@@ -95,6 +97,17 @@ impl Serving {
             }
             assert!(to.push(command).is_ok(), "there was a place");
         }
+    }
+
+    /// Hands one answer of the reader on: a real one answers one request after the other. Says whether it was the last.
+    pub(super) fn hand_on_answer(&mut self) -> bool {
+        let (from, to) = &mut self.answers;
+        if to.slots() > 0
+            && let Some(answer) = from.pop()
+        {
+            assert!(to.push(answer).is_ok(), "there was a place");
+        }
+        from.is_empty()
     }
 
     /// Says whether all of them found a place.
