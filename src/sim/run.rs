@@ -201,6 +201,7 @@ fn draw_shape(prng: &mut Prng, options: Options) -> Shape {
             peer_messages_limit: prng.between(1, 64) as usize,
             requests_limit: prng.between(1, 64) as usize,
             unsettled_bytes_limit: prng.between(16 << 10, 512 << 10),
+            waiters_limit: prng.between(64, 512) as usize,
             hot_tail_bytes_limit: prng.between(4 << 10, 128 << 10),
             append_bytes_limit: prng.between(1 << 10, 64 << 10) as usize,
         },

@@ -410,6 +410,27 @@ fn pitfall_53_a_follower_takes_in_no_more_than_its_disk_may_owe() {
     assert_eq!(owed(&bench), sent, "the rest waited and came in as the disk went on");
 }
 
+/// An event that is sent again while its original is not committed appends nothing, but its answer waits.
+#[test]
+fn pitfall_53_a_leader_that_commits_nothing_keeps_no_more_answers_to_duplicates_than_its_limit() {
+    let limits = BatcherLimits { waiters_limit: 40, ..BatcherLimits::default() };
+    let mut bench = Bench::new(&formatted(1), limits);
+    let (term, producer, epoch) = bench.leader_with_producer();
+    for _ in 0..40 {
+        bench.publish(producer, epoch, 1);
+    }
+    assert_eq!(bench.batcher.holdings().waiters_count, 40);
+    for _ in 0..10 {
+        bench.publish(producer, epoch, 1);
+    }
+    assert_eq!(bench.batcher.holdings().waiters_count, 40, "the others wait where they are");
+    bench.flush();
+    let last = bench.batcher.raft().last_id().index.0;
+    bench.hear_accepted(2, term, last);
+    bench.turn();
+    assert_eq!(acknowledged(&bench.replies()).len(), 50, "and are answered once there is room");
+}
+
 #[test]
 fn pitfall_54_a_draining_leader_refuses_what_is_new_and_answers_what_is_in_flight() {
     let mut bench = Bench::fresh();

@@ -64,6 +64,8 @@ pub struct BatcherLimits {
     pub requests_limit: usize,
     /// Bytes of appended entries that are not yet applied, and of those not yet written here; intake stops beyond it.
     pub unsettled_bytes_limit: u64,
+    /// Answers that wait for a commit, those to events which were sent again among them; intake stops beyond it.
+    pub waiters_limit: usize,
     /// Bytes kept in the hot tail for peers that are a little behind.
     pub hot_tail_bytes_limit: u64,
     /// Entry bytes in one Append frame (or one entry that is larger).
@@ -76,6 +78,7 @@ impl Default for BatcherLimits {
             peer_messages_limit: 64,
             requests_limit: 256,
             unsettled_bytes_limit: 32 << 20,
+            waiters_limit: 256 << 10,
             hot_tail_bytes_limit: 16 << 20,
             append_bytes_limit: 256 << 10,
         }
@@ -195,6 +198,8 @@ pub struct Holdings {
     pub unwritten_bytes: u64,
     /// In the hot tail.
     pub hot_bytes: u64,
+    /// Answers that wait for a commit.
+    pub waiters_count: usize,
     /// Commands that wait for room in the log writer's ring.
     pub log_backlog_count: usize,
     /// Answers that wait for room in the dispatcher's ring.
@@ -346,6 +351,7 @@ impl<C: Clock> Batcher<C> {
             unsettled_bytes: self.unsettled_bytes,
             unwritten_bytes: self.unwritten.bytes(),
             hot_bytes: self.hot.bytes(),
+            waiters_count: self.pending.count(),
             log_backlog_count: self.log_backlog.len(),
             reply_backlog_count: self.reply_backlog.len(),
             messages_count: self.raft.held_count(),
@@ -478,6 +484,8 @@ impl<C: Clock> Batcher<C> {
             && !self.raft.is_transferring()
             && self.reply_backlog.is_empty()
             && self.unsettled_bytes < self.settings.limits.unsettled_bytes_limit
+            // Events that are sent again append nothing, so bytes do not bound them while nothing commits.
+            && self.pending.count() < self.settings.limits.waiters_limit
     }
 
     /// What waits for the log writer is bounded in bytes too, whatever the quorum does without this disk.

@@ -118,6 +118,12 @@ impl Pending {
         self.count = 0;
     }
 
+    /// How many wait.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
     /// Nobody waits.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
