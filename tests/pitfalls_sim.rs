@@ -26,7 +26,14 @@ fn cluster(seed: u64) -> Cluster {
         disk_stall_limit_ns: 500_000_000,
         retention: RetentionSettings::default(),
     };
-    let plan = PublisherPlan { window: 50, frame_events: 8, pause_ns: 5 * NS_PER_MS, nodes: 3 };
+    let plan = PublisherPlan {
+        window: 50,
+        frame_events: 8,
+        pause_ns: 5 * NS_PER_MS,
+        twice_per_million: 0,
+        again_per_million: 0,
+        nodes: 3,
+    };
     let mut cluster = Cluster::new(shape, &[plan, plan], &mut Prng::new(seed));
     // The test breaks things; nobody else does.
     cluster.be_kind();
