@@ -13,8 +13,9 @@ use crate::raft::Role;
 
 /// Names of the states, as they stand in reports.
 pub mod rare {
-    /// A leader's log has entries of older terms that lie flushed on a quorum and are not committed (Raft paper,
-    /// figure 8): counting copies would commit them, and lose them later.
+    /// A leader's log has entries of older terms that lie flushed on a quorum and are not committed, and some other node
+    /// could still take them away: its log ends in a later term and lacks them (Raft paper, figure 8 c). Counting copies
+    /// would commit them, and lose them then.
     pub const FIGURE_8: &str = "figure_8_shape";
     /// A checkpoint was installed over a suffix that another leader's log contradicts.
     pub const INSTALL_IN_CONFLICT: &str = "installed_over_conflict";
@@ -176,8 +177,10 @@ impl Coverage {
         let Some(serving) = node.serving() else { return };
         let raft = serving.batcher.raft();
         let term = raft.term();
-        if let Some(target) = raft.transfer_target() {
-            self.transfers.insert(term, target);
+        match raft.transfer_target() {
+            Some(target) => drop(self.transfers.insert(term, target)),
+            // Given up: whoever leads next does not owe it to that.
+            None => drop(self.transfers.remove(&term)),
         }
         if let Some((begun_in, target)) = self.transfers.first_key_value().map(|(term, to)| (*term, *to))
             && begun_in < term
@@ -203,7 +206,8 @@ fn contradicts(nodes: &[SimNode], last: EntryId) -> bool {
     newest.is_some_and(|leader| !leader.log().contains(last))
 }
 
-/// Whether this leader's last entry of an older term is flushed on a quorum of voters and not committed.
+/// Whether this leader's last entry of an older term is flushed on a quorum of voters and not committed, and a voter that
+/// lacks it could be elected.
 fn has_shape_of_figure_8(nodes: &[SimNode], place: usize) -> bool {
     let Some(leader) = nodes[place].serving() else { return false };
     let raft = leader.batcher.raft();
@@ -222,5 +226,14 @@ fn has_shape_of_figure_8(nodes: &[SimNode], place: usize) -> bool {
         })
     };
     let voters = raft.membership().voters();
-    nodes.iter().filter(|node| voters.contains(&node.id)).filter(holds).count() > voters.len() / 2
+    let entry = held.map(|held| EntryId::new(held, index));
+    let could_take_it_away = |node: &SimNode| {
+        let Some(serving) = node.serving() else { return false };
+        let log = serving.batcher.raft();
+        voters.contains(&node.id)
+            && log.last_id().term > entry.map_or(term, |entry| entry.term)
+            && entry.is_some_and(|entry| !log.log().contains(entry))
+    };
+    nodes.iter().any(could_take_it_away)
+        && nodes.iter().filter(|node| voters.contains(&node.id)).filter(holds).count() > voters.len() / 2
 }

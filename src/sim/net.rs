@@ -66,6 +66,8 @@ const BREAK_AFTER_NS: (u64, u64) = (200 * NS_PER_MS, 3 * NS_PER_S);
 pub struct NetCounts {
     /// Frames (or writes, on client streams) sent.
     pub sent: u64,
+    /// Frames and writes that took more than 5 ms.
+    pub late: u64,
     /// Peer frames lost.
     pub lost: u64,
     /// Peer frames that were made late.
@@ -374,6 +376,7 @@ impl World {
     /// Puts something on the way to `side`, in order unless it may be overtaken.
     fn fly(&mut self, id: u64, side: usize, what: Arrival, overtakable: bool) {
         let mut at_ns = self.now_ns + self.delay_ns();
+        self.counts.late += u64::from(at_ns - self.now_ns > 5 * NS_PER_MS);
         if let Some(pair) = self.pairs.get(&id) {
             let way = (pair.halves[1 - side].host, pair.halves[side].host);
             if let Some(until_ns) = self.clogs.get(&way).copied().filter(|until_ns| *until_ns > self.now_ns) {

@@ -131,6 +131,7 @@ fn fill(report: &mut Report, cluster: &Cluster) {
     report.elections = cluster.book.elections();
     report.faults.clone_from(&cluster.adversary.counts);
     let net = [
+        (fault::LATE, world.counts.late),
         (fault::LOST, world.counts.lost),
         (fault::REORDERED, world.counts.reordered),
         (fault::DUPLICATED, world.counts.duplicated),

@@ -15,23 +15,25 @@ use totals::Totals;
 
 /// Fewer seeds than this need not meet everything.
 const COVERAGE_SEEDS: u64 = 500;
+/// So that counting seeds never comes to an end of the numbers.
+const SEEDS_MAX: u64 = u64::MAX / 4;
 
 /// Simulates whole clusters under faults, one for each seed, and checks every invariant.
 #[derive(Parser)]
 #[command(name = "tercet-sim", version)]
 struct Args {
     /// How many seeds. From 500 on, every fault and every rare state must occur.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=SEEDS_MAX))]
     seeds: u64,
     /// The first seed.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=SEEDS_MAX))]
     seed: u64,
     /// Nodes of each cluster; drawn from the seed by default.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=7))]
     nodes: Option<u16>,
     /// Threads, each with a seed of its own [default: one for each core].
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
     /// Runs each seed twice and compares all that it reports.
     #[arg(long)]
     twice: bool,
@@ -53,7 +55,7 @@ impl Args {
 
     fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.unwrap_or(cores).clamp(1, 256)
+        self.threads.map_or(cores, usize::from).min(256)
     }
 
     fn must_cover(&self) -> bool {

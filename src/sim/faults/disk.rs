@@ -175,6 +175,9 @@ impl Adversary {
             disk.rot(&path, position, &bytes);
         }
         let must_go = must_go && !bytes.is_empty();
+        if let Some(what) = struck(&path) {
+            self.count(what);
+        }
         self.atlas.damaged(place, Damage { path, position, bytes, must_go, settles_after: None });
         self.count(name);
         // Much of what rots is met at the next start; the rest is met by a reader, sooner or later.
@@ -182,6 +185,15 @@ impl Adversary {
             self.fell(now_ns, &mut nodes[place], super::Death::Killed);
             self.count(fault::KILL);
         }
+    }
+}
+
+/// Which file of those that are not segments this is.
+fn struck(path: &Path) -> Option<&'static str> {
+    match path.file_name()?.to_str()? {
+        HARD_STATE_NAME => Some(fault::HARD_STATE_HIT),
+        name if name.starts_with("checkpoint-") => Some(fault::CHECKPOINT_HIT),
+        _ => None,
     }
 }
 

@@ -73,6 +73,12 @@ pub mod fault {
     pub const STREAM_RESET: &str = "stream_reset";
     /// Somebody hands leadership over.
     pub const TRANSFER: &str = "transfer_asked";
+    /// One of the faults of storage that lies struck the hard state.
+    pub const HARD_STATE_HIT: &str = "hard_state_damaged";
+    /// And a checkpoint.
+    pub const CHECKPOINT_HIT: &str = "checkpoint_damaged";
+    /// Frames took more than 5 ms.
+    pub const LATE: &str = "frame_late";
     /// Frames were lost.
     pub const LOST: &str = "frame_lost";
     /// Frames were overtaken.
@@ -114,7 +120,8 @@ pub mod fault {
         TRANSFER,
     ];
     /// What follows from that.
-    pub const CONSEQUENCES: &[&str] = &[RESTART, LOST, REORDERED, DUPLICATED, CUT, CLOGGED];
+    pub const CONSEQUENCES: &[&str] =
+        &[RESTART, HARD_STATE_HIT, CHECKPOINT_HIT, LATE, LOST, REORDERED, DUPLICATED, CUT, CLOGGED];
 }
 
 /// How bad it gets, drawn once a seed.

@@ -360,7 +360,10 @@ impl SimNode {
     /// Takes down what a life that ends has seen.
     fn harvest(&mut self) {
         let Some(running) = &self.running else { return };
-        let truncations = running.serving().map_or(0, |serving| serving.batcher.raft().log_generation());
+        // An installation begins a new generation of the log too.
+        let generations = running.serving().map_or(0, |serving| serving.batcher.raft().log_generation());
+        let installed = running.counters.value("batcher_checkpoints_installed").unwrap_or(0);
+        let truncations = generations.saturating_sub(installed);
         let counted = COUNTED.map(|(name, counter)| (name, running.counters.value(counter).unwrap_or(0)));
         self.note_rare("conflict_truncation", truncations);
         let heads = self.disk.files().into_iter().map(|file| self.disk.peek(&file, 0, HEADER_BYTES));

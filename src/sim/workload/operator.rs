@@ -1,5 +1,5 @@
 //! The operator: hands leadership over now and then, and tells the cluster of disks that were replaced, as `tercet
-//! cluster transfer` and `tercet member replace` do, until the new disk votes.
+//! transfer` and `tercet member replace` do, until the new disk votes.
 
 use super::link::Link;
 use crate::base::clock::NS_PER_MS;
