@@ -21,3 +21,5 @@ mod mending;
 mod peer_sender;
 #[path = "pitfalls/pipe.rs"]
 mod pipe;
+#[path = "pitfalls/reads.rs"]
+mod reads;
