@@ -9,6 +9,8 @@ mod ack_receiver;
 mod batcher;
 #[path = "pitfalls/bench.rs"]
 mod bench;
+#[path = "pitfalls/delivery.rs"]
+mod delivery;
 #[path = "pitfalls/log_writer.rs"]
 mod log_writer;
 #[path = "pitfalls/members.rs"]
@@ -17,3 +19,7 @@ mod members;
 mod mending;
 #[path = "pitfalls/peer_sender.rs"]
 mod peer_sender;
+#[path = "pitfalls/pipe.rs"]
+mod pipe;
+#[path = "pitfalls/reads.rs"]
+mod reads;

@@ -57,6 +57,9 @@ fn pitfall_54_sigterm_under_load_ends_in_good_order_and_loses_nothing_acknowledg
     check(&cluster, &read_ack_log(&log), &lines);
 }
 
+/// Not shown here: that the leader asks a majority before it answers. It may have read of its end, which waits in its
+/// sockets like the question, before it takes the question up, and then even one that asks nobody says nothing false.
+/// `pitfalls/reads.rs` shows it, where nothing but the question arrives.
 #[test]
 fn pitfall_45_a_leader_stopped_and_continued_answers_no_read_from_the_past() {
     let cluster = TestCluster::start(3);

@@ -72,7 +72,7 @@ pub fn options() -> LogOptions {
     LogOptions::for_tests(GroupId(0), 1 << 20)
 }
 
-fn context_after(last: Option<&Entry>, term: u64) -> SealContext {
+pub fn context_after(last: Option<&Entry>, term: u64) -> SealContext {
     SealContext {
         term: Term(term),
         index: last.map_or(LogIndex(1), |last| last.index().next()),
