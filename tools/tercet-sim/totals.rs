@@ -51,7 +51,7 @@ impl Totals {
 
     /// What should have occurred and did not.
     pub fn missing(&self) -> Vec<&'static str> {
-        let faults = fault::STRIKES.iter().chain(fault::CONSEQUENCES);
+        let faults = fault::STRIKES.iter().chain(fault::STRUCK).chain(fault::CONSEQUENCES);
         let faults = faults.filter(|name| self.faults.get(*name).is_none_or(|count| *count == 0));
         let states = rare::ALL.iter().filter(|name| self.rare.get(*name).is_none_or(|count| *count == 0));
         faults.chain(states).copied().collect()

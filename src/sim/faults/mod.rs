@@ -119,9 +119,10 @@ pub mod fault {
         STREAM_RESET,
         TRANSFER,
     ];
+    /// Small files that are struck by what strikes disks: rarer than all the others.
+    pub const STRUCK: &[&str] = &[HARD_STATE_HIT, CHECKPOINT_HIT];
     /// What follows from that.
-    pub const CONSEQUENCES: &[&str] =
-        &[RESTART, HARD_STATE_HIT, CHECKPOINT_HIT, LATE, LOST, REORDERED, DUPLICATED, CUT, CLOGGED];
+    pub const CONSEQUENCES: &[&str] = &[RESTART, LATE, LOST, REORDERED, DUPLICATED, CUT, CLOGGED];
 }
 
 /// How bad it gets, drawn once a seed.
