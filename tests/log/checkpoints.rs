@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use tercet::base::ids::{GroupId, LogIndex, Term};
-use tercet::entry::{Entry, LogFloor};
+use tercet::entry::{Entry, LogBase, LogFloor};
 use tercet::log::layout::{ENTRIES_POSITION, HeaderFound, SegmentHeader};
 use tercet::log::{
-    Checkpoint, CheckpointOrder, Disk, LogError, LogOptions, LogStore, Mender, lost_runs, verify,
+    Checkpoint, CheckpointOrder, Disk, LogError, LogOptions, LogStore, Mender, Recovered, lost_runs, verify,
 };
 use tercet::raft::TermRuns;
 use tercet::sim::disk::{Fault, SimDisk};
@@ -344,4 +344,102 @@ fn a_full_disk_gives_up_what_is_kept_ready_for_the_checkpoint_that_makes_room() 
     store.catalog_changes().for_each(drop);
     store.idle(1).unwrap();
     assert!(!disk.files().contains(&segment_path(1)), "there is room again");
+}
+
+/// A leader's log of 60 entries, and the last of them, behind which a log begins anew.
+fn leading(log: &[Entry]) -> (Vec<Entry>, CheckpointOrder, LogBase) {
+    let mut leading = log.to_vec();
+    leading.extend(run_after(log.last().unwrap(), 2, 20, 600));
+    let last = leading.last().unwrap();
+    let (chain, log_time_ns) = (last.chain(), last.header().log_time_ns);
+    let base = LogBase { id: last.id(), chain, next_offset: last.header().next_offset(), log_time_ns };
+    let order = CheckpointOrder { runs: TermRuns::after(base.id), ..order_at(&leading, 61) };
+    (leading, order, base)
+}
+
+/// A log of 40 entries with two checkpoints of its own, behind which a leader's are to be installed.
+fn to_be_replaced(disk: &SimDisk) -> (LogStore<SimDisk>, Vec<Entry>) {
+    let (mut store, log) = filled(disk);
+    write(&mut store, order_at(&log[..30], 20));
+    write(&mut store, order_at(&log[..35], 20));
+    (store, log)
+}
+
+/// What was opened is the log that begins behind entry 60, and nothing of the one before.
+fn begins_anew(recovered: &Recovered, seen: &[Entry], leading: &[Entry]) {
+    assert_eq!(recovered.report.checkpoint, Some(leading[59].id()));
+    assert_eq!((recovered.floor.index, recovered.last), (LogIndex(61), leading[59].id()));
+    assert_eq!(recovered.last_chain, leading[59].chain());
+    assert_eq!(seen, []);
+}
+
+#[test]
+fn an_installed_checkpoint_stands_in_both_files_so_that_neither_brings_the_old_log_back() {
+    for parity in [0, 1] {
+        for has_files_of_the_old_log in [true, false] {
+            let disk = SimDisk::new(parity);
+            let (mut store, log) = to_be_replaced(&disk);
+            let (leading, order, base) = leading(&log);
+            store.install_checkpoint(&order, &base, 1).unwrap();
+            if !has_files_of_the_old_log {
+                store.catalog_changes().for_each(drop);
+                store.idle(1).unwrap();
+                assert_eq!(names(&disk, "seg-").len(), 1);
+            }
+            drop(store);
+            disk.kill();
+            disk.flip_bit(&checkpoint_path(parity), 300, 1);
+            let (store, recovered, seen) = open(disk.clone(), dir(), small()).unwrap();
+            assert_eq!(recovered.report.damaged_checkpoints, [checkpoint_path(parity)]);
+            begins_anew(&recovered, &seen, &leading);
+            drop(store);
+        }
+    }
+}
+
+/// The old log or the new one, whole, and once the new one has been gone on with, never the old one again.
+#[test]
+fn an_installation_that_is_cut_short_leaves_one_log_or_the_other_whatever_rots_later() {
+    let mut outcomes = [0; 2];
+    for nth in 1..20 {
+        for (restart, parity) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+            let disk = SimDisk::new(nth);
+            let (mut store, log) = to_be_replaced(&disk);
+            let (leading, order, base) = leading(&log);
+            disk.plan(nth, Fault::Crash);
+            let is_done = store.install_checkpoint(&order, &base, 1).is_ok();
+            drop(store);
+            disk.heal();
+            if restart {
+                disk.restart()
+            } else {
+                disk.kill()
+            }
+            let (mut store, recovered, seen) = open(disk.clone(), dir(), small()).unwrap();
+            let is_new = recovered.floor.index == LogIndex(61);
+            outcomes[usize::from(is_new)] += 1;
+            if !is_new {
+                assert!(!is_done, "step {nth}: what was reported as installed is gone");
+                assert_eq!((recovered.floor.index, recovered.last), (LogIndex(20), log[39].id()));
+                assert_eq!(seen.last(), log.last());
+                continue;
+            }
+            begins_anew(&recovered, &seen, &leading);
+            let next = entry_after(&leading[59], 2, 1, 300);
+            store.append(next.clone()).unwrap();
+            store.flush().unwrap();
+            drop(store);
+            disk.kill();
+            disk.flip_bit(&checkpoint_path(parity), 300, 1);
+            match open(disk.clone(), dir(), small()) {
+                Ok((_, recovered, seen)) => {
+                    assert_eq!((recovered.last, seen), (next.id(), vec![next]), "step {nth}");
+                }
+                // Cut short between the two files, and the newer one rots: that is said.
+                Err(LogError::Corrupt(_) | LogError::MissingSegment { .. }) if !is_done => {}
+                Err(error) => panic!("step {nth}: {error}"),
+            }
+        }
+    }
+    assert!(outcomes[0] > 0 && outcomes[1] > 0, "{outcomes:?}");
 }

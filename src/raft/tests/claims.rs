@@ -7,8 +7,13 @@ use crate::raft::{HardState, Message, Raft, Role, TimerKind};
 
 /// A node of `voters` in term 2 whose log holds entries 1 to 3 (term 1) and whose disk once held more.
 fn claimant(voters: u16, claimed: EntryId) -> Raft {
+    claimant_beside(voters, &[], claimed)
+}
+
+/// The same, with learners in its log.
+fn claimant_beside(voters: u16, learners: &[u16], claimed: EntryId) -> Raft {
     let hard = HardState { term: t(2), voted_for: None, claimed_tail: Some(claimed) };
-    restored(1, members(voters, &[]), &[1, 1, 1], hard)
+    restored(1, members(voters, learners), &[1, 1, 1], hard)
 }
 
 fn votes_for(raft: &mut Raft, term: u64, last: EntryId) -> bool {
@@ -230,6 +235,36 @@ fn even_clusters_need_fewer_answers() {
     assert!(raft.claimed_tail().is_some());
     raft.step(n(4), reply(3, id(1, 3)));
     assert_eq!(raft.claimed_tail(), None);
+}
+
+/// What the claimant lost may begin with the promotion of its learners, and what follows may be committed by it and
+/// them: of voters 1, 2 and learner 3, by 1 and 3, while leader 2 has not flushed it and loses it in a crash. Those that
+/// were voters before then deny it truly, and all of them together would elect a leader without it.
+#[test]
+fn learners_may_have_been_promoted_in_what_was_lost_so_theirs_is_the_last_word() {
+    for (voters, learners) in [(2, &[3][..]), (4, &[5]), (3, &[4, 5])] {
+        let mut raft = claimant_beside(voters, learners, id(2, 5));
+        for voter in 2..=voters {
+            raft.step(n(voter), reply(3, id(1, 3)));
+            drain(&mut raft);
+            assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "{voters} voters, and {voter} denies it");
+        }
+        for learner in learners {
+            raft.step(n(*learner), reply(3, id(2, 5)));
+            drain(&mut raft);
+        }
+        assert_eq!(raft.claimed_tail(), Some(id(2, 5)), "{learners:?} have it");
+        assert!(!votes_for(&mut raft, 4, id(1, 3)), "one that lacks it");
+        assert!(votes_for(&mut raft, 5, id(2, 5)));
+        // Where they deny it too, nobody else can have it.
+        let mut raft = claimant_beside(voters, learners, id(2, 5));
+        for member in 2..=voters + learners.len() as u16 {
+            assert_eq!(raft.claimed_tail(), Some(id(2, 5)));
+            raft.step(n(member), reply(3, id(1, 3)));
+            drain(&mut raft);
+        }
+        assert_eq!(raft.claimed_tail(), None);
+    }
 }
 
 // A `memory` cluster after an unclean reboot (rule 6): nobody knows how far the claim reached.
