@@ -459,11 +459,16 @@ impl Cluster {
         }
     }
 
-    /// A node claims a torn tail, a disk that may have had the entry is gone, and nobody leads: nobody is left to tell, so
-    /// somebody says that the claim may go (decision 0009). Nothing acknowledged is lost by it where the disk has kept
-    /// all that it flushed, so a node with damage is not told so; the atlas sees to it that this is never needed.
+    /// A node claims a torn tail, a disk that may have had the entry is gone, or has lost just that and mends, and nobody
+    /// leads: nobody is left to tell, so somebody says that the claim may go (decision 0009). Nothing acknowledged is lost
+    /// by it where the disk has kept all that it flushed, so a node with damage is not told so; the atlas sees to it that
+    /// this is never needed.
     fn accept_what_nobody_can_tell(&mut self, now_ns: u64) {
-        if self.shape.durability != Durability::Disk || self.nodes.iter().all(|node| node.formattings == 1) {
+        let mends_in_vain = |node: &SimNode| {
+            node.mends_since_ns.is_some_and(|since_ns| since_ns + MENDING_PATIENCE_NS < now_ns)
+        };
+        let cannot_tell = |node: &SimNode| node.formattings > 1 || mends_in_vain(node);
+        if self.shape.durability != Durability::Disk || !self.nodes.iter().any(cannot_tell) {
             return;
         }
         for place in 0..self.nodes.len() {

@@ -11,11 +11,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::BuildHasher;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::base::checksum::{fold64, hash64, mix64};
+use foldhash::quality::FixedState;
+
+use crate::base::checksum::{fold64, mix64};
 use crate::base::clock::{Clock, NS_PER_MS, NS_PER_S};
 use crate::base::net::{Net, NetStream, Readiness, Token};
 use crate::base::prng::Prng;
@@ -322,7 +325,7 @@ impl World {
 
     fn note_arrival(&mut self, id: u64, side: usize, what: &Arrival) {
         let word = match what {
-            Arrival::Bytes(bytes) => hash64(1, bytes),
+            Arrival::Bytes(bytes) => FixedState::with_seed(1).hash_one(&bytes[..]),
             Arrival::Connected => 2,
             Arrival::Refused => 3,
             Arrival::End => 4,
@@ -528,9 +531,11 @@ impl World {
         let half = &mut pair.halves[side];
         if !half.inbox.is_empty() {
             let count = out.len().min(half.inbox.len());
-            for (place, byte) in out.iter_mut().zip(half.inbox.drain(..count)) {
-                *place = byte;
-            }
+            let (front, back) = half.inbox.as_slices();
+            let of_front = count.min(front.len());
+            out[..of_front].copy_from_slice(&front[..of_front]);
+            out[of_front..count].copy_from_slice(&back[..count - of_front]);
+            half.inbox.drain(..count);
             half.owed = half.owed.saturating_sub(count);
             let room = half.owed < SOCKET_BYTES / 2;
             let writer = &mut pair.halves[1 - side];

@@ -453,7 +453,7 @@ fn pitfall_54_a_draining_leader_refuses_what_is_new_and_answers_what_is_in_fligh
 }
 
 /// A disk whose last entry, 5 of term 1, is damaged above the watermark: its header says that it was there.
-fn with_claimed_tail() -> (SimDisk, EntryId) {
+pub fn with_claimed_tail() -> (SimDisk, EntryId) {
     let disk = formatted(9);
     let mut store = LogStore::open(disk.clone(), data_dir(), options(), &mut |_, _| ()).unwrap().0;
     store.write_hard_state(&StoredHardState { term: Term(1), ..StoredHardState::default() }).unwrap();

@@ -27,6 +27,7 @@ use tercet::entry::{
 };
 use tercet::log::{Identity, LogOptions, Pulse, format};
 use tercet::metrics::Counters;
+use tercet::protocol::peer::{CopyState, MendMessage};
 use tercet::raft::{AppendOutcome, Message, Role};
 use tercet::sim::disk::{SimDisk, SimFile};
 
@@ -284,7 +285,23 @@ impl Bench {
         self.receivers[Self::place(from)].to_batcher.push(heard).is_ok()
     }
 
-    /// The same, and a turn.
+    /// A peer that mends asks for these entries, and a turn. What it is told at once, without the log's reader.
+    pub fn hear_fetch(&mut self, from: u16, first: u64, last: u64) -> Option<CopyState> {
+        let (first, last) = (LogIndex(first), LogIndex(last));
+        let said = PeerSaid::Mend { message: MendMessage::Fetch { first, last }, entries: Vec::new() };
+        let heard = PeerMessage { incarnation: pinned(from), said };
+        assert!(self.receivers[Self::place(from)].to_batcher.push(heard).is_ok());
+        self.turn();
+        let ring = &mut self.senders[Self::place(from)].from_batcher;
+        std::iter::from_fn(|| ring.pop()).find_map(|command| match command {
+            SenderCommand::Mend { message: MendMessage::Fetched { first: of, state, .. }, .. } => {
+                (of == first).then_some(state)
+            }
+            _ => None,
+        })
+    }
+
+    /// A message of a peer without entries, and a turn.
     pub fn hear(&mut self, from: u16, message: Message) {
         assert!(self.post(from, message, Vec::new()));
         self.turn();

@@ -1,6 +1,7 @@
-//! A node that mends is asked about somebody's claimed tail (rule 11).
+//! Nodes that mend, and claimed tails (rule 11): who of them may tell the other what.
 
 use tercet::agent::Agent;
+use tercet::agent::batcher::BatcherLimits;
 use tercet::agent::commands::{PeerMessage, PeerSaid, SenderCommand};
 use tercet::agent::control::Control;
 use tercet::agent::mending::{Mending, MendingSettings};
@@ -11,11 +12,13 @@ use tercet::entry::Durability;
 use tercet::log::layout::{ENTRIES_POSITION, HARD_STATE_NAME};
 use tercet::log::{LogStore, Mender, StoredHardState};
 use tercet::metrics::Counters;
+use tercet::protocol::peer::CopyState;
 use tercet::raft::Message;
 use tercet::raft::claim::unknown_claim;
 use tercet::sim::disk::{SimDisk, SimFile};
 
-use crate::bench::{batch_after, data_dir, first_entry, formatted, options};
+use crate::batcher::with_claimed_tail;
+use crate::bench::{Bench, batch_after, data_dir, first_entry, formatted, options};
 
 const PEER: NodeId = NodeId(2);
 const PINNED: Incarnation = Incarnation(22);
@@ -112,4 +115,15 @@ fn what_may_lie_in_the_lost_runs_is_not_denied() {
     assert_eq!(desk.ask(PINNED, 6, 3), Vec::new(), "entries of term 3 are among what is lost");
     assert_eq!(desk.stored_term(), Term(3));
     assert_eq!(desk.ask(Incarnation(99), 6, 5), Vec::new(), "another formatting of the peer asks");
+}
+
+#[test]
+fn what_lies_behind_a_claimed_tail_is_denied_and_the_claimed_entry_is_not() {
+    let (disk, claim) = with_claimed_tail();
+    let mut bench = Bench::new(&disk, BatcherLimits::default());
+    assert_eq!((bench.batcher.raft().claimed_tail(), claim.index), (Some(claim), LogIndex(5)));
+    bench.connect(2);
+    assert_eq!(bench.hear_fetch(2, 5, 8), Some(CopyState::Unsure), "it may have acknowledged entry 5");
+    assert_eq!(bench.hear_fetch(2, 6, 8), Some(CopyState::Absent), "and no later one");
+    assert_eq!(bench.hear_fetch(2, 4, 8), None, "what is there is read");
 }

@@ -9,7 +9,7 @@ use crate::agent::commands::{
     ConductorNotice, ConductorRequest, Contact, ContactVerdict, LogCommand, PeerIdentity,
 };
 use crate::base::clock::Clock;
-use crate::base::ids::{Incarnation, NodeId};
+use crate::base::ids::{Incarnation, LogIndex, NodeId};
 use crate::base::planted::{Bug, is_planted};
 use crate::entry::Member;
 use crate::log::StoredHardState;
@@ -41,9 +41,9 @@ impl HardStateWriter {
         !self.outstanding.is_empty()
     }
 
-    /// Nothing that this node's disk once held waits to be found again (rule 11).
-    pub(super) const fn has_no_claim(&self) -> bool {
-        self.stored.claimed_tail.is_none()
+    /// No entry from `index` on, which this node's disk once held, waits to be found again (rule 11).
+    pub(super) fn claims_nothing_from(&self, index: LogIndex) -> bool {
+        self.stored.claimed_tail.is_none_or(|claimed| claimed.index < index)
     }
 
     /// The incarnation that a peer is pinned to.

@@ -20,8 +20,9 @@ impl<C: Clock> Batcher<C> {
         // Not beyond what is written: the reader's files end there, and what is not written was never acknowledged.
         let upto = last.min(self.written);
         if first > upto {
-            // 'Absent' is a promise: no disk of this node holds it, and nothing on the way to it.
-            let certain = first > self.tail.index && self.hard_state.has_no_claim();
+            // 'Absent' is a promise: no disk of this node holds it, and nothing on the way to it. Behind a claimed tail
+            // there never was anything; were that left in doubt, this node and the peer might wait for each other.
+            let certain = first > self.tail.index && self.hard_state.claims_nothing_from(first);
             let state = if certain { CopyState::Absent } else { CopyState::Unsure };
             self.answer_mend(slot, (first, last), state, Vec::new());
             return;

@@ -50,7 +50,8 @@ fn tell(settings: &Settings, report: &StartReport) {
         Some(Claim::Torn(entry)) => tracing::warn!(
             "node {id}: its disk has the torn end of entry {entry}, which it may have acknowledged; it neither \
              campaigns nor votes for shorter logs until a leader, or what the others have, settles that; if no leader \
-             can be elected since another node's disk is lost for good, start this node with --accept-loss"
+             can be elected since another node's disk is lost for good, or has lost just that entry (it is mending), \
+             start this node with --accept-loss"
         ),
     }
     if report.is_mending {

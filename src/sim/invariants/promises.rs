@@ -17,6 +17,9 @@ struct Promise {
     log: TermRuns,
     /// The node's log and term now.
     now: (TermRuns, Term),
+    /// The node's newest vote, and what the disk had acknowledged when it was cast. The word of it may leave much later,
+    /// behind a slow disk or a full outbox; what was acknowledged since is no matter.
+    vote: Option<(Term, NodeId, EntryId)>,
 }
 
 #[derive(Default)]
@@ -60,6 +63,7 @@ impl Invariant for Promises {
             id: EntryId::ZERO,
             log: log.clone(),
             now: (log.clone(), term),
+            vote: None,
         });
         let is_new_life = promise.life != view.life;
         promise.life = view.life;
@@ -67,7 +71,9 @@ impl Invariant for Promises {
             if promise.is_kept(view) {
                 promise.log = log.clone();
             } else if is_new_life && !view.has_mended {
-                if !promise.is_claimed(view) {
+                // A last entry of a later term took it back: every log that has that entry has another one, or none, in its
+                // place. A claim that says less than the log itself is dropped by the start.
+                if !promise.is_claimed(view) && view.raft.last_id() < promise.id {
                     return Err(format!(
                         "node {} had acknowledged {}, and started with {} and the claim {:?}",
                         view.node,
@@ -83,6 +89,11 @@ impl Invariant for Promises {
         promise.now.1 = term;
         if !promise.is_kept(view) && !promise.is_claimed(view) {
             promise.lower(log);
+        }
+        if let Some(candidate) = view.raft.hard_state().voted_for
+            && promise.vote.is_none_or(|(of, to, _)| (of, to) != (term, candidate))
+        {
+            promise.vote = Some((term, candidate, promise.id));
         }
         // A candidate has voted for itself.
         if view.raft.role() == Role::Candidate && view.raft.last_id() < promise.id {
@@ -112,10 +123,17 @@ impl Invariant for Promises {
             }
             Message::VoteReply { term, granted: true, .. } => {
                 let Some(last) = self.candidates.get(&(answer.to, *term)) else { return Ok(()) };
-                if *last < promise.id {
+                let acknowledged = match promise.vote {
+                    Some((of, to, acknowledged)) if (of, to) == (*term, answer.to) => acknowledged,
+                    // A vote that it does not remember.
+                    _ if *term == promise.now.1 => promise.id,
+                    _ => return Ok(()),
+                };
+                if *last < acknowledged {
                     return Err(format!(
-                        "node {} has acknowledged {}, and votes in term {term} for node {}, whose log ends with {last}",
-                        answer.from, promise.id, answer.to
+                        "node {} had acknowledged {acknowledged}, and votes in term {term} for node {}, whose log ends with \
+                         {last}",
+                        answer.from, answer.to
                     ));
                 }
             }

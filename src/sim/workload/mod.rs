@@ -15,7 +15,11 @@ pub use publisher::{Publisher, PublisherPlan};
 pub use subscriber::Subscriber;
 pub use visitor::Visitor;
 
-use crate::base::checksum::{fold64, hash64};
+use std::hash::BuildHasher;
+
+use foldhash::quality::FixedState;
+
+use crate::base::checksum::fold64;
 use crate::base::ids::{LogIndex, NodeId, Offset, Sequence};
 use crate::base::prng::Prng;
 use crate::protocol::client::{AckKind, SubscribeFrom};
@@ -143,5 +147,5 @@ pub fn body_of(producer: u16, sequence: Sequence) -> Vec<u8> {
 /// One number for an event's identity and contents.
 #[must_use]
 pub fn event_hash(producer: &str, sequence: Sequence, body: &[u8]) -> u64 {
-    hash64(hash64(sequence.0, producer.as_bytes()), body)
+    FixedState::with_seed(sequence.0).hash_one((producer, body))
 }
