@@ -96,6 +96,8 @@ pub struct Publisher {
     patience_ns: u64,
     /// What this connection owes an answer to, as it was sent.
     owed: Vec<Owed>,
+    /// So many events may be owed an answer on this connection.
+    credit: usize,
     /// In a row, gaps that begin before what is acknowledged.
     gaps: u32,
 }
@@ -122,6 +124,7 @@ impl Publisher {
             deadline_ns: 0,
             patience_ns: 0,
             owed: Vec::new(),
+            credit: 0,
             gaps: 0,
         }
     }
@@ -244,6 +247,7 @@ impl Publisher {
                 if leader.is_some() && self.prng.chance(800_000) {
                     return Step::Leave(leader);
                 }
+                self.credit = accept.credit_events as usize;
                 self.begin(now_ns);
                 Step::On
             }
@@ -412,6 +416,11 @@ impl Publisher {
             self.next_to_send = self.first_open;
         }
         let end = (self.first_open + self.plan.window).min(self.last_wanted.saturating_add(1));
+        if self.owed.len() + 2 * self.plan.frame_events as usize > self.credit {
+            // It has sent the same again and again, and hears nothing.
+            self.deadline_ns = now_ns + self.plan.pause_ns.max(NS_PER_MS);
+            return;
+        }
         if self.next_to_send >= end {
             // Acknowledgements, or patience, bring it back; an idle one says so little that it must not leave.
             self.deadline_ns = now_ns + self.plan.pause_ns.max(NS_PER_MS);
