@@ -107,7 +107,12 @@ impl Cluster {
             .ids()
             .map(|id| Inquirer::new(id, net(INQUIRERS + id.0), prng.fork(400 + u64::from(id.0)), pause_ns))
             .collect();
-        let book = Book::new(shape.durability == Durability::Disk, shape.batcher, shape.segment_bytes);
+        let book = Book::new(
+            shape.durability == Durability::Disk,
+            shape.batcher,
+            shape.segment_bytes,
+            shape.retention,
+        );
         Self {
             world,
             nodes,

@@ -122,13 +122,12 @@ fn main() -> ExitCode {
     }));
     let mut totals = Totals::default();
     run_all(&args, |Outcome { report, repeated }| {
-        totals.add(report);
+        totals.add(report, *repeated);
         let seed = report.seed;
         if let Some(violation) = &report.violation {
             eprintln!("seed {seed}: {violation}\nreplay: tercet-sim --seeds 1 --seed {seed}");
         }
         if !repeated {
-            totals.unrepeated += 1;
             eprintln!("seed {seed}: not the same twice\nreplay: tercet-sim --seeds 1 --seed {seed} --twice");
         }
         if args.verbose {
@@ -139,14 +138,10 @@ fn main() -> ExitCode {
     if args.json {
         totals.print_json(args.seed, args.seeds, &missing)
     } else {
-        totals.print(args.seed, args.seeds)
+        totals.print(args.seed, args.seeds, args.must_cover())
     }
     if !missing.is_empty() {
         eprintln!("never happened, so nothing is known about it: {}", missing.join(", "));
     }
-    if totals.violations + totals.unrepeated > 0 || !missing.is_empty() {
-        ExitCode::from(4)
-    } else {
-        ExitCode::SUCCESS
-    }
+    if !totals.all_hold() || !missing.is_empty() { ExitCode::from(4) } else { ExitCode::SUCCESS }
 }

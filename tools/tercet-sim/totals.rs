@@ -11,10 +11,10 @@ use tercet::sim::faults::fault;
 /// Sums over seeds.
 #[derive(Default)]
 pub struct Totals {
-    /// Seeds in which something did not hold.
-    pub violations: u64,
+    /// Seeds in which something did not hold, and what.
+    violated: Vec<(u64, String)>,
     /// Seeds that were not the same twice.
-    pub unrepeated: u64,
+    unrepeated: Vec<u64>,
     seeds: u64,
     trace_hash: u64,
     simulated_ns: u64,
@@ -32,10 +32,11 @@ fn core_seconds() -> f64 {
 }
 
 impl Totals {
-    /// Adds one seed's.
-    pub fn add(&mut self, report: &Report) {
+    /// Adds one seed's. `repeated`: it was the same when it was run again, if it was.
+    pub fn add(&mut self, report: &Report, repeated: bool) {
         self.seeds += 1;
-        self.violations += u64::from(report.violation.is_some());
+        self.violated.extend(report.violation.iter().map(|what| (report.seed, what.to_string())));
+        self.unrepeated.extend((!repeated).then_some(report.seed));
         self.trace_hash = fold64(self.trace_hash, report.trace_hash);
         self.simulated_ns += report.simulated_ns;
         self.events += report.events_committed;
@@ -57,6 +58,11 @@ impl Totals {
         faults.chain(states).copied().collect()
     }
 
+    /// Everything held, and each seed that was run twice was the same.
+    pub const fn all_hold(&self) -> bool {
+        self.violated.is_empty() && self.unrepeated.is_empty()
+    }
+
     fn per_seed(&self, sum: u64) -> f64 {
         sum as f64 / self.seeds.max(1) as f64
     }
@@ -68,11 +74,15 @@ impl Totals {
 
     /// One object on stdout.
     pub fn print_json(&self, first: u64, seeds: u64, missing: &[&str]) {
+        let violated = self.violated.iter();
+        let violated = violated.map(|(seed, what)| serde_json::json!({ "seed": seed, "violation": what }));
         let object = serde_json::json!({
             "seed_first": first,
             "seeds": seeds,
-            "violations": self.violations,
-            "unrepeated": self.unrepeated,
+            "violations": self.violated.len(),
+            "violated": violated.collect::<Vec<_>>(),
+            "unrepeated": self.unrepeated.len(),
+            "unrepeated_seeds": self.unrepeated,
             "trace_hash": format!("{:016x}", self.trace_hash),
             "simulated_s": self.simulated_ns as f64 / 1e9,
             "core_s": core_seconds(),
@@ -86,11 +96,11 @@ impl Totals {
         println!("{object}");
     }
 
-    /// A table on stdout.
-    pub fn print(&self, first: u64, seeds: u64) {
+    /// A table on stdout. `is_judged`: what never happened is an error.
+    pub fn print(&self, first: u64, seeds: u64, is_judged: bool) {
         println!(
             "{seeds} seeds from {first}: {} violations, {:.0} s simulated in {:.1} core-minutes, trace {:016x}",
-            self.violations,
+            self.violated.len(),
             self.simulated_ns as f64 / 1e9,
             core_seconds() / 60.0,
             self.trace_hash
@@ -111,5 +121,8 @@ impl Totals {
         let faults: Vec<&'static str> = fault::STRIKES.iter().chain(fault::CONSEQUENCES).copied().collect();
         table("faults", &self.faults, &faults);
         table("rare states", &self.rare, rare::ALL);
+        if !is_judged && !self.missing().is_empty() {
+            println!("zeros: no error in so few seeds, or with so many nodes as were asked for");
+        }
     }
 }

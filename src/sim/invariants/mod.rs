@@ -16,13 +16,14 @@ mod mandate;
 mod promises;
 mod quorum_stable;
 mod readers;
+mod retention;
 mod state_machine_safety;
 mod visits;
 mod votes;
 
 use super::report::Violation;
 use super::workload::{Ack, Beginning, Delivered, Fact};
-use crate::agent::batcher::{BatcherLimits, Configurations, Holdings};
+use crate::agent::batcher::{BatcherLimits, Configurations, Holdings, RetentionSettings};
 use crate::base::ids::{Incarnation, LogIndex, NodeId, Offset};
 use crate::entry::{Entry, Member};
 use crate::protocol::peer::{PeerFrame, decode_peer_frame};
@@ -175,9 +176,15 @@ pub struct Book {
 }
 
 impl Book {
-    /// For a new cluster; `durable` where stable means flushed; `limits` of its batchers, and the size of its segments.
+    /// For a new cluster; `durable` where stable means flushed; `limits` of its batchers, the size of its segments, and what
+    /// is to be kept.
     #[must_use]
-    pub fn new(durable: bool, limits: BatcherLimits, segment_bytes: u64) -> Self {
+    pub fn new(
+        durable: bool,
+        limits: BatcherLimits,
+        segment_bytes: u64,
+        retention: RetentionSettings,
+    ) -> Self {
         let recovered_bytes = if durable { 0 } else { segment_bytes };
         let election = election_safety::ElectionSafety::default();
         let leaders = election.count();
@@ -199,6 +206,7 @@ impl Book {
             Box::new(readers::Readers::default()),
             Box::new(visits::Visits::default()),
             Box::new(linearizable::Linearizable::default()),
+            Box::new(retention::Retention::new(retention)),
         ];
         if durable {
             all.push(Box::new(quorum_stable::QuorumStable::default()));
