@@ -23,7 +23,7 @@ use super::prepare::IdleState;
 use super::pulse::Pulse;
 use super::recovery::{Depth, EntriesOnly, Live, Place, RecoveryReport, RecoveryVisitor, Survey};
 use super::retention::{Checkpoints, Doomed, SegmentMark};
-use super::scanner::Scanner;
+use super::scanner::{Scanner, Tail};
 use super::segment::CatalogChange;
 use super::store::LogStore;
 use crate::base::ids::{EntryId, LogIndex, Offset};
@@ -290,7 +290,10 @@ fn marks_of<F: DiskFile>(survey: &Survey<F>) -> Vec<SegmentMark> {
     for pair in survey.live.windows(2) {
         let (before, segment) = (pair[0].segment.published(), &pair[1].segment);
         let mut scanner = Scanner::new(segment.file(), segment.header().segment_bytes);
+        // In a file that is used again, an entry of its earlier use may stand where nothing was written yet; by its time
+        // the log before would be old enough to go.
         let first = scanner.header_alone(ENTRIES_POSITION);
+        let first = first.filter(|first| Tail::before(segment.header()).is_continued_by(first));
         marks.push(SegmentMark {
             floor: LogFloor { index: segment.base_index(), offset: segment.header().base_offset },
             bytes_before: before.end_position.saturating_sub(ENTRIES_POSITION),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tercet::base::ids::{GroupId, LogIndex, Term};
-use tercet::entry::{Entry, LogBase, LogFloor};
+use tercet::entry::{Entry, EntryHeader, LogBase, LogFloor};
 use tercet::log::layout::{ENTRIES_POSITION, HeaderFound, SegmentHeader};
 use tercet::log::{
     Checkpoint, CheckpointOrder, Disk, LogError, LogOptions, LogStore, Mender, Recovered, lost_runs, verify,
@@ -314,6 +314,36 @@ fn pitfall_60_a_torn_entry_in_a_recycled_file_is_claimed_all_the_same() {
     assert_eq!(recovered.last, log.last().unwrap().id());
     assert_eq!(recovered.claimed_tail, Some(torn.id()));
     assert!(recovered.report.cut.is_some());
+}
+
+/// A crash right after a roll: in the new segment's file stands an entry of its earlier use. By its time, all that lies
+/// before would be old enough to be let go (found by the simulator, seed 132).
+#[test]
+fn pitfall_59_what_a_recycled_file_held_before_does_not_tell_how_old_the_log_is() {
+    let disk = SimDisk::new(6);
+    let (mut store, mut log) = recycled(&disk);
+    let most = log.len() + 40;
+    let (base, leftover) = loop {
+        store.idle(1).unwrap();
+        let entry = entry_after(log.last().unwrap(), 2, 1, 500);
+        store.append(entry.clone()).unwrap();
+        let newest = names(&disk, "seg-").into_iter().max().unwrap();
+        let bytes = disk.bytes(&dir().join("group-0").join(&newest));
+        let HeaderFound::Good(header) = SegmentHeader::decode(&bytes) else { panic!("{newest}") };
+        if header.recycled && header.base_index == entry.index() {
+            break (header.base_index, EntryHeader::decode(&bytes[ENTRIES_POSITION as usize..]).unwrap());
+        }
+        log.push(entry);
+        store.flush().unwrap();
+        assert!(log.len() < most, "no file was used again");
+    };
+    drop(store);
+    disk.kill();
+    let (_, recovered, _) = open(disk.clone(), dir(), small()).unwrap();
+    let (mark, last) = (recovered.marks.last().unwrap(), log.last().unwrap());
+    assert_eq!((mark.floor.index, recovered.last), (base, last.id()));
+    assert!(leftover.log_time_ns < last.header().log_time_ns);
+    assert_eq!(mark.log_time_ns, last.header().log_time_ns);
 }
 
 #[test]

@@ -412,9 +412,12 @@ impl Publisher {
 
     fn publish(&mut self, now_ns: u64) {
         let Some((producer_id, epoch)) = self.identity else { return };
-        if self.prng.chance(self.plan.again_per_million) {
+        let again = self.prng.chance(self.plan.again_per_million) && self.next_to_send > self.first_open;
+        if again {
             self.next_to_send = self.first_open;
         }
+        // Who has heard nothing of what it sent gains no patience by sending it again.
+        let begins = self.next_to_send <= self.first_open && !again;
         let end = (self.first_open + self.plan.window).min(self.last_wanted.saturating_add(1));
         if self.owed.len() + 2 * self.plan.frame_events as usize > self.credit {
             // It has sent the same again and again, and hears nothing.
@@ -424,12 +427,12 @@ impl Publisher {
         if self.next_to_send >= end {
             // Acknowledgements, or patience, bring it back; an idle one says so little that it must not leave.
             self.deadline_ns = now_ns + self.plan.pause_ns.max(NS_PER_MS);
-            if self.next_to_send <= self.first_open {
+            if begins {
                 self.patience_ns = now_ns + PATIENCE_NS;
             }
             return;
         }
-        if self.next_to_send <= self.first_open {
+        if begins {
             self.patience_ns = now_ns + PATIENCE_NS;
         }
         let count = self.prng.between(1, self.plan.frame_events).min(end - self.next_to_send);
