@@ -14,7 +14,7 @@ use tercet::base::planted::{Bug, plant};
 use tercet::sim::{Options, run};
 
 /// A bug that these seeds do not find is one that the simulator does not find.
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=400;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=1000;
 /// Fewer bugs than this are no measure of a simulator.
 const BUGS_MIN: usize = 40;
 const DOCS: &str = "docs/TESTING_STRATEGY.md";
