@@ -328,10 +328,10 @@ fn peer_samples() -> Vec<PeerFrame<'static>> {
     }));
     let (first, last) = (LogIndex(42), LogIndex(44));
     let mend = |message, entries| PeerFrame::Mend { group: GROUP, message, entries };
-    all.push(mend(MendMessage::Fetch { first, last }, Vec::new()));
-    let held = MendMessage::Fetched { first, last: first, state: CopyState::Held };
+    all.push(mend(MendMessage::Fetch { question: 7, first, last }, Vec::new()));
+    let held = MendMessage::Fetched { question: 7, first, last: first, state: CopyState::Held };
     all.push(mend(held, vec![noop()]));
-    let damaged = MendMessage::Fetched { first, last, state: CopyState::Damaged };
+    let damaged = MendMessage::Fetched { question: 7, first, last, state: CopyState::Damaged };
     all.push(mend(damaged, Vec::new()));
     let id = EntryId::new(Term(3), LogIndex(42));
     let before = EntryId::new(Term(2), LogIndex(17));

@@ -444,6 +444,8 @@ pub enum CatchUpPurpose {
     /// Its own copies are damaged; it has asked for these up to `asked_last`.
     Mending {
         /// As asked.
+        question: u64,
+        /// As asked.
         asked_last: LogIndex,
     },
 }

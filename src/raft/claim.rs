@@ -150,9 +150,9 @@ impl Raft {
     }
 
     /// Answers after which the claim is settled. While there are learners, every other member must have spoken: the log
-    /// behind this node's end may hold their promotion, and what was committed with their help. (Two changes of membership
-    /// one after the other in what was lost, both between two movements of this disk's watermark, are not provided for:
-    /// the answers would have to tell of them.)
+    /// behind this node's end may hold their promotion, and what was committed with their help. (Changes of membership
+    /// in what was lost are not provided for where there are no learners to warn of them: two promotions, or one removal
+    /// from an even number of voters whose old disk turns up. The answers would have to tell of them.)
     fn claim_answers_needed(&self) -> usize {
         let membership = self.memberships.newest();
         match membership.learners().len() {

@@ -469,16 +469,19 @@ impl Cluster {
     /// by it where the disk has kept all that it flushed, so a node with damage is not told so; the atlas sees to it that
     /// this is never needed.
     fn accept_what_nobody_can_tell(&mut self, now_ns: u64) {
-        let mends_in_vain = |node: &SimNode| {
-            node.mends_since_ns.is_some_and(|since_ns| since_ns + MENDING_PATIENCE_NS < now_ns)
-        };
-        let cannot_tell = |node: &SimNode| node.formattings > 1 || mends_in_vain(node);
-        if self.shape.durability != Durability::Disk || !self.nodes.iter().any(cannot_tell) {
+        if self.shape.durability != Durability::Disk {
             return;
         }
         for place in 0..self.nodes.len() {
-            let claims = self.nodes[place].waits_with_a_claim(now_ns, MENDING_PATIENCE_NS);
-            if claims && self.adversary.atlas.is_whole(place) {
+            let Some(claimed) = self.nodes[place].waits_with_a_claim(now_ns, MENDING_PATIENCE_NS) else {
+                continue;
+            };
+            let asks_in_vain = |node: &SimNode| {
+                node.mends_since_ns.is_some_and(|since_ns| since_ns + MENDING_PATIENCE_NS < now_ns)
+                    && node.asks_about().is_some_and(|first| first <= claimed)
+            };
+            let cannot_tell = |node: &SimNode| node.formattings > 1 || asks_in_vain(node);
+            if self.nodes.iter().any(cannot_tell) && self.adversary.atlas.is_whole(place) {
                 let node = &mut self.nodes[place];
                 node.note_rare(rare::LOSS_ACCEPTED, 1);
                 node.die(Death::Killed);

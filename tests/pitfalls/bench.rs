@@ -288,15 +288,17 @@ impl Bench {
     /// A peer that mends asks for these entries, and a turn. What it is told at once, without the log's reader.
     pub fn hear_fetch(&mut self, from: u16, first: u64, last: u64) -> Option<CopyState> {
         let (first, last) = (LogIndex(first), LogIndex(last));
-        let said = PeerSaid::Mend { message: MendMessage::Fetch { first, last }, entries: Vec::new() };
+        let said =
+            PeerSaid::Mend { message: MendMessage::Fetch { question: 7, first, last }, entries: Vec::new() };
         let heard = PeerMessage { incarnation: pinned(from), said };
         assert!(self.receivers[Self::place(from)].to_batcher.push(heard).is_ok());
         self.turn();
         let ring = &mut self.senders[Self::place(from)].from_batcher;
         std::iter::from_fn(|| ring.pop()).find_map(|command| match command {
-            SenderCommand::Mend { message: MendMessage::Fetched { first: of, state, .. }, .. } => {
-                (of == first).then_some(state)
-            }
+            SenderCommand::Mend {
+                message: MendMessage::Fetched { question: 7, first: of, state, .. },
+                ..
+            } => (of == first).then_some(state),
             _ => None,
         })
     }

@@ -373,8 +373,8 @@ impl<C: Clock> Batcher<C> {
 
     fn take_catch_up(&mut self, reply: CatchUpReply) {
         let Some(slot) = self.peers.iter().position(|port| port.rings.peer == reply.peer) else { return };
-        if let CatchUpPurpose::Mending { asked_last } = reply.purpose {
-            return self.take_for_mending(slot, reply, asked_last);
+        if let CatchUpPurpose::Mending { question, asked_last } = reply.purpose {
+            return self.take_for_mending(slot, reply, (question, asked_last));
         }
         let port = &mut self.peers[slot];
         if port.requested != Some(reply.first) {

@@ -117,6 +117,10 @@ pub struct Mending<D: Disk> {
     solved: Vec<Vec<Entry>>,
     /// About the run behind those.
     inquiry: Option<Inquiry>,
+    /// The number of that inquiry. Answers to earlier ones do not count.
+    question: u64,
+    /// The inquiry before this one said that the log is to be cut.
+    asks_to_be_sure: bool,
     ports: Vec<Port>,
     rings: BatcherRings,
     control: Control,
@@ -177,6 +181,8 @@ impl<D: Disk> Mending<D> {
             mender,
             solved: Vec::new(),
             inquiry: None,
+            question: 0,
+            asks_to_be_sure: false,
             ports: ports.into_iter().map(port).collect(),
             rings,
             control,
@@ -190,9 +196,17 @@ impl<D: Disk> Mending<D> {
         }
     }
 
+    /// The first entry of the run that is asked about, or will be next.
+    #[must_use]
+    pub fn asks_about(&self) -> Option<LogIndex> {
+        self.mender.runs().get(self.solved.len()).map(|run| run.first)
+    }
+
     fn begin(&mut self, now_ns: u64) {
         if self.started_ns == 0 {
             (self.started_ns, self.told_ns) = (now_ns, now_ns);
+            // Not the numbers of an earlier life.
+            self.question = now_ns;
             for run in self.mender.runs() {
                 tracing::error!("damaged below the watermark, asking the other nodes for it: {run}");
             }
@@ -242,10 +256,12 @@ impl<D: Disk> Mending<D> {
 
     fn hear(&mut self, place: usize, message: MendMessage, entries: Vec<Entry>) {
         match message {
-            MendMessage::Fetch { first, last } => self.answer(place, first, last),
-            MendMessage::Fetched { first, last, state } => {
+            MendMessage::Fetch { question, first, last } => self.answer(place, question, (first, last)),
+            MendMessage::Fetched { question, first, last, state } => {
                 let peer = self.ports[place].rings.peer;
-                let Some(inquiry) = &mut self.inquiry else { return };
+                let Some(inquiry) = self.inquiry.as_mut().filter(|_| question == self.question) else {
+                    return;
+                };
                 if inquiry.answered(peer, (first, last), state, entries) {
                     self.ports[place].ask_at_ns = self.now_ns;
                 }
@@ -276,7 +292,7 @@ impl<D: Disk> Mending<D> {
     }
 
     /// What this node still has of what a peer has lost.
-    fn answer(&mut self, place: usize, first: LogIndex, last: LogIndex) {
+    fn answer(&mut self, place: usize, question: u64, (first, last): (LogIndex, LogIndex)) {
         let (last, state, entries) = match self.mender.read(first, last, ANSWER_BYTES) {
             Ok(Held::Entries(mut entries)) => match clip_answer(&mut entries) {
                 Some(end) => (end, CopyState::Held, entries),
@@ -287,7 +303,7 @@ impl<D: Disk> Mending<D> {
             Ok(Held::Unknown) => (last, CopyState::Unsure, Vec::new()),
             Err(error) => return self.fail(&error),
         };
-        let message = MendMessage::Fetched { first, last, state };
+        let message = MendMessage::Fetched { question, first, last, state };
         let port = &mut self.ports[place];
         if port.rings.to_sender.push(SenderCommand::Mend { message, entries }).is_ok() {
             self.counters.answers.increment();
@@ -301,8 +317,8 @@ impl<D: Disk> Mending<D> {
         let mut work = 0;
         for port in self.ports.iter_mut().filter(|port| port.connected && port.ask_at_ns <= self.now_ns) {
             let Some((first, last)) = inquiry.question(port.rings.peer) else { continue };
-            let command =
-                SenderCommand::Mend { message: MendMessage::Fetch { first, last }, entries: Vec::new() };
+            let message = MendMessage::Fetch { question: self.question, first, last };
+            let command = SenderCommand::Mend { message, entries: Vec::new() };
             if port.rings.to_sender.push(command).is_ok() {
                 port.ask_at_ns = self.now_ns + ASK_AGAIN_NS;
                 self.counters.questions.increment();
@@ -328,8 +344,10 @@ impl<D: Disk> Mending<D> {
             };
             let others: Vec<NodeId> = self.ports.iter().map(|port| port.rings.peer).collect();
             self.inquiry = Some(Inquiry::new(missing, &others, self.settings.quorum));
+            self.question += 1;
             return 1;
         };
+        let mut asks_to_be_sure = false;
         match inquiry.verdict(self.mender.may_widen(at)) {
             Verdict::Wait if !inquiry.is_exhausted() => return 0,
             Verdict::Wait => {
@@ -346,6 +364,10 @@ impl<D: Disk> Mending<D> {
                         a way that cannot be mended; format a new data directory, and let it in by tercet member replace");
                 }
             }
+            // Each answer is true of its own moment: who had nothing may have got the entry since, and helped to commit
+            // it, before its leader was asked, which has lost it meanwhile. But that leader counted on this node's
+            // acknowledgement until then at the latest: asked once more, who helped it says what it has.
+            Verdict::Cut(_) if !self.asks_to_be_sure => asks_to_be_sure = true,
             Verdict::Cut(prefix) => self.cut(&prefix),
             Verdict::Hopeless(index) => self.give_up(&format!(
                 "no other node has a whole copy of entry {index}, so this node does not start; restore one node's \
@@ -356,7 +378,7 @@ impl<D: Disk> Mending<D> {
                  for what may still be read in it, format a new one, and let it in by tercet member replace",
             ),
         }
-        self.inquiry = None;
+        (self.inquiry, self.asks_to_be_sure) = (None, asks_to_be_sure);
         1
     }
 

@@ -12,6 +12,9 @@
 //!       else                                                     ──▶ Cut: what is missing was never committed
 //! ```
 //!
+//! A cut is made only when everybody has been asked twice, the second time after the last answer of the first: answers are
+//! true of different moments, and what they say together may never have been so.
+//!
 //! A node may have held an entry where its copy is damaged too. One that has another entry there, or a log that ends
 //! before, holds none: it has never acknowledged this one, or has truncated it since, which only happens to what was not
 //! committed. A cut keeps what a peer has from the start of the run on: such entries may be what was lost, and committed

@@ -15,7 +15,7 @@ wire_enum! {
         Held = 1,
         /// It had them; its copies are damaged too.
         Damaged = 2,
-        /// Nothing: its log ends before, and never held more on this disk.
+        /// Nothing: its log ends before, and no claimed tail reaches so far.
         Absent = 3,
         /// It cannot tell (yet).
         Unsure = 4,
@@ -30,6 +30,9 @@ pub enum MendMessage {
     /// 'My copies of `first` to `last` are damaged. What do you have?' A peer that hears it knows that the sender has
     /// lost all of them.
     Fetch {
+        /// Any number, which comes back with the answer: what others say counts together only where all of it was said
+        /// after the same moment.
+        question: u64,
         /// The first one.
         first: LogIndex,
         /// The last one, not before it.
@@ -37,6 +40,8 @@ pub enum MendMessage {
     },
     /// The answer for the first part of what was asked; ask again for what lies behind `last`.
     Fetched {
+        /// As asked.
+        question: u64,
         /// As asked.
         first: LogIndex,
         /// Up to here the answer holds.
@@ -57,16 +62,18 @@ pub fn encode_mend_header(
     out: &mut Vec<u8>,
 ) {
     match *message {
-        MendMessage::Fetch { first, last } => {
+        MendMessage::Fetch { question, first, last } => {
             let mut frame = FrameWriter::begin(out, kind::FETCH, group);
+            frame.put_u64(question);
             frame.put_u64(first.0);
             frame.put_u64(last.0);
             frame.finish();
         }
-        MendMessage::Fetched { first, last, state } => {
+        MendMessage::Fetched { question, first, last, state } => {
             let expected = if state == CopyState::Held { last.since(first.prev()) } else { 0 };
             assert_eq!(entry_count as u64, expected, "{state:?} from {first} to {last}");
             let mut frame = FrameWriter::begin(out, kind::FETCHED, group);
+            frame.put_u64(question);
             frame.put_u64(first.0);
             frame.put_u64(last.0);
             frame.put_u8(state.code());
@@ -87,13 +94,15 @@ fn read_range(f: &mut Fields<'_>) -> Result<(LogIndex, LogIndex), ProtocolError>
 
 /// Reads a question.
 pub(super) fn read_fetch(f: &mut Fields<'_>) -> Result<MendMessage, ProtocolError> {
+    let question = f.u64("question")?;
     let (first, last) = read_range(f)?;
-    Ok(MendMessage::Fetch { first, last })
+    Ok(MendMessage::Fetch { question, first, last })
 }
 
 /// Reads an answer: fixed part, then its entries, contiguous, each verified and chained to the one before.
 pub(super) fn decode_fetched<'a>(frame: &Frame<'a>) -> Result<PeerFrame<'a>, PeerError> {
     let mut f = Fields::before_tail(frame);
+    let question = f.u64("question")?;
     let (first, last) = read_range(&mut f)?;
     let state = f.code("state", CopyState::from_code)?;
     let entry_count = check_entry_count(&mut f, frame.tail().len())?;
@@ -103,6 +112,6 @@ pub(super) fn decode_fetched<'a>(frame: &Frame<'a>) -> Result<PeerFrame<'a>, Pee
     }
     f.finish()?;
     let entries: Vec<Entry> = decode_entries_from(frame.tail(), entry_count, first)?;
-    let message = MendMessage::Fetched { first, last, state };
+    let message = MendMessage::Fetched { question, first, last, state };
     Ok(PeerFrame::Mend { group: frame.header.group, message, entries })
 }

@@ -138,7 +138,7 @@ fn fetched(state: CopyState, entry_count: usize, tail: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_mend_header(
         GroupId(2),
-        &MendMessage::Fetched { first, last, state },
+        &MendMessage::Fetched { question: 7, first, last, state },
         (entry_count, tail.len()),
         &mut bytes,
     );
@@ -190,15 +190,19 @@ fn questions_and_answers_about_damaged_entries_round_trip() {
     let (first, last) = (LogIndex(8), LogIndex(9));
     let mut all = vec![(
         fetched(CopyState::Held, 2, &tail_of(&made)),
-        MendMessage::Fetched { first, last, state: CopyState::Held },
+        MendMessage::Fetched { question: 7, first, last, state: CopyState::Held },
         made,
     )];
     for state in [CopyState::Damaged, CopyState::Absent, CopyState::Unsure, CopyState::Trimmed] {
-        all.push((fetched(state, 0, b""), MendMessage::Fetched { first, last, state }, Vec::new()));
+        all.push((
+            fetched(state, 0, b""),
+            MendMessage::Fetched { question: 7, first, last, state },
+            Vec::new(),
+        ));
     }
     let mut question = Vec::new();
-    encode_mend_header(GroupId(2), &MendMessage::Fetch { first, last }, (0, 0), &mut question);
-    all.push((question, MendMessage::Fetch { first, last }, Vec::new()));
+    encode_mend_header(GroupId(2), &MendMessage::Fetch { question: 7, first, last }, (0, 0), &mut question);
+    all.push((question, MendMessage::Fetch { question: 7, first, last }, Vec::new()));
     for (bytes, message, entries) in all {
         assert_eq!(decode(&bytes), Ok(PeerFrame::Mend { group: GroupId(2), message, entries }));
     }
@@ -208,7 +212,7 @@ fn questions_and_answers_about_damaged_entries_round_trip() {
 fn pitfall_51_damaged_misplaced_and_miscounted_copies_are_errors() {
     let made = entries(8, &[3, 4]);
     let whole = fetched(CopyState::Held, 2, &tail_of(&made));
-    let (fixed, tail) = (whole[16..16 + 21].to_vec(), tail_of(&made));
+    let (fixed, tail) = (whole[16..16 + 29].to_vec(), tail_of(&made));
     assert!(decode(&raw_frame(kind::FETCHED, &fixed, &tail)).is_ok());
     for bit in (0..tail.len() * 8).step_by(7) {
         let mut damaged = tail.clone();

@@ -71,9 +71,9 @@ impl Invariant for Promises {
             if promise.is_kept(view) {
                 promise.log = log.clone();
             } else if is_new_life && !view.has_mended {
-                // A last entry of a later term took it back: every log that has that entry has another one, or none, in its
-                // place. A claim that says less than the log itself is dropped by the start.
-                if !promise.is_claimed(view) && view.raft.last_id() < promise.id {
+                if promise.is_claimed(view) {
+                    promise.log = log.clone();
+                } else if view.raft.last_id() < promise.id {
                     return Err(format!(
                         "node {} had acknowledged {}, and started with {} and the claim {:?}",
                         view.node,
@@ -82,7 +82,8 @@ impl Invariant for Promises {
                         view.raft.claimed_tail()
                     ));
                 }
-                promise.log = log.clone();
+                // Else a last entry of a later term took it back: every log that has that entry has another one, or none,
+                // in its place. A claim that says less than the log itself is dropped by the start.
             }
             promise.now.0 = log.clone();
         }

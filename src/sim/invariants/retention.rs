@@ -1,5 +1,6 @@
 //! A log begins only where a committed trim says, and no trim takes what the settings keep (decision 0007). A log that began
-//! anew with a checkpoint may begin further on: where its leader's settings would have it, or at the checkpoint itself.
+//! anew with a checkpoint may begin further on (where its leader's settings would have it, or at the checkpoint itself);
+//! that is not judged here.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +11,16 @@ use crate::entry::{Entry, EntryKind, LogFloor};
 
 pub(super) struct Retention {
     settings: RetentionSettings,
-    /// What each node had applied in which life, and the entry that its log continued from, when it was looked at last.
-    known: BTreeMap<NodeId, (u64, LogIndex, LogIndex)>,
+    /// Each node's life, how often its log had been cut or begun anew in it, and the entry that it continued from, when it
+    /// was looked at last.
+    known: BTreeMap<NodeId, (u64, u64, LogIndex)>,
     /// Entries that logs were seen to continue from, and the least that was applied then.
     bases: BTreeMap<LogIndex, (NodeId, LogIndex)>,
+}
+
+/// Where an entry stands in a log that is there from the first one on.
+const fn place(index: LogIndex) -> usize {
+    index.0 as usize - 1
 }
 
 impl Retention {
@@ -23,7 +30,6 @@ impl Retention {
 
     /// The trim takes something that is to be kept.
     fn takes_too_much(&self, log: &[Entry], trim: &Entry, floor: LogFloor) -> bool {
-        let place = |index: LogIndex| index.0 as usize - 1;
         let kept = &log[place(floor.index)..place(trim.index())];
         let kept_bytes: u64 = kept.iter().map(|entry| entry.len_bytes() as u64).sum();
         let last_gone = floor.index.prev();
@@ -46,8 +52,12 @@ impl Invariant for Retention {
 
     fn observe(&mut self, view: &View<'_>) -> Result<(), String> {
         let (base, applied) = (view.raft.log().base().index, view.applied.0);
-        let (life, applied_before, base_before) =
-            self.known.insert(view.node, (view.life, applied, base)).unwrap_or_default();
+        if base > LogIndex::ZERO && self.settings.bytes.is_none() && self.settings.age_ns.is_none() {
+            return Err(format!("all is to be kept, and node {}'s log continues from {base}", view.node));
+        }
+        let cuts = view.raft.log_generation();
+        let before = self.known.insert(view.node, (view.life, cuts, base));
+        let (life, cuts_before, base_before) = before.unwrap_or_default();
         // A start may find the beginning of an older checkpoint, or of one that was being installed.
         if life != view.life || base == base_before {
             return Ok(());
@@ -58,8 +68,8 @@ impl Invariant for Retention {
                 view.node
             ));
         }
-        // Begun anew: it does not have what comes before the base, or its state is ahead of it.
-        if base > applied_before || view.state.0 > applied {
+        // Begun anew with a checkpoint.
+        if cuts != cuts_before {
             return Ok(());
         }
         let least = self.bases.entry(base).or_insert((view.node, applied));
@@ -78,6 +88,12 @@ impl Invariant for Retention {
             // One that an earlier leader had appended already.
             if floor.index <= begins {
                 continue;
+            }
+            if floor.index > entry.index() || floor.offset != log[place(floor.index)].header().base_offset {
+                return Err(format!(
+                    "entry {} lets the log begin at {floor:?}, which is no place in it",
+                    entry.id()
+                ));
             }
             if self.takes_too_much(log, entry, floor) {
                 return Err(format!(

@@ -29,7 +29,7 @@ use crate::agent::Agent;
 use crate::agent::boot::{BootError, boot_as_told};
 use crate::agent::control::Fatal;
 use crate::base::clock::{NS_PER_MS, NS_PER_S};
-use crate::base::ids::{Incarnation, NodeId};
+use crate::base::ids::{Incarnation, LogIndex, NodeId};
 use crate::base::planted::{Bug, is_planted};
 use crate::base::prng::Prng;
 use crate::entry::Entry;
@@ -297,11 +297,16 @@ impl SimNode {
 
     /// It has claimed a torn tail for so long, and has no leader.
     #[must_use]
-    pub fn waits_with_a_claim(&self, now_ns: u64, patience_ns: u64) -> bool {
-        self.serving().is_some_and(|serving| {
-            let raft = serving.batcher.raft();
-            raft.claimed_tail().is_some() && raft.leader().is_none()
-        }) && self.serves_since_ns + patience_ns < now_ns
+    pub fn waits_with_a_claim(&self, now_ns: u64, patience_ns: u64) -> Option<LogIndex> {
+        let raft = self.serving()?.batcher.raft();
+        let waits = raft.leader().is_none() && self.serves_since_ns + patience_ns < now_ns;
+        raft.claimed_tail().filter(|_| waits).map(|claimed| claimed.index)
+    }
+
+    /// While it mends: the first entry of what it asks the others about.
+    #[must_use]
+    pub fn asks_about(&self) -> Option<LogIndex> {
+        self.running.as_ref().and_then(Running::asks_about)
     }
 
     /// It is gone: agents, sockets, and what the disk had not made durable.

@@ -16,7 +16,7 @@ use crate::agent::mending::Mending;
 use crate::agent::peer_sender::PeerSender;
 use crate::agent::reader::Reader;
 use crate::agent::ring::{RingReceiver, RingSender};
-use crate::base::ids::NodeId;
+use crate::base::ids::{LogIndex, NodeId};
 use crate::base::prng::Prng;
 use crate::entry::Entry;
 use crate::metrics::Counters;
@@ -128,6 +128,14 @@ impl Running {
         match &self.core {
             Core::Serving(serving) => Some(serving),
             Core::Mending(_) => None,
+        }
+    }
+
+    /// While the node mends: the first entry of what it asks about.
+    pub(super) fn asks_about(&self) -> Option<LogIndex> {
+        match &self.core {
+            Core::Serving(_) => None,
+            Core::Mending(mending) => mending.asks_about(),
         }
     }
 
