@@ -222,12 +222,12 @@ fn pitfall_51_damaged_misplaced_and_miscounted_copies_are_errors() {
     let misplaced = tail_of(&entries(9, &[3, 4]));
     assert!(matches!(decode(&raw_frame(kind::FETCHED, &fixed, &misplaced)), Err(PeerError::Order { .. })));
     // Counts that do not fit the range or the state; ranges that are none.
-    for (at, value) in [(17, 1), (17, 3), (16, 2), (16, 0), (16, 5), (8, 7), (0, 0)] {
+    for (at, value) in [(25, 1), (25, 3), (24, 2), (24, 0), (24, 5), (16, 7), (8, 0)] {
         let mut other = fixed.clone();
         other[at] = value;
         assert!(decode(&raw_frame(kind::FETCHED, &other, &tail)).is_err(), "{value} at {at}");
     }
-    let backwards = [9u64.to_le_bytes(), 8u64.to_le_bytes()].concat();
+    let backwards = [7u64, 9, 8].map(u64::to_le_bytes).concat();
     assert!(decode(&raw_frame(kind::FETCH, &backwards, b"")).is_err());
 }
 
