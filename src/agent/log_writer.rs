@@ -293,6 +293,9 @@ impl<D: Disk> LogWriter<D> {
             Durability::Disk => self.flush()?,
             Durability::Memory => {
                 self.written = self.store.write_staged()?.last;
+                // What a roll has flushed: the commit hint goes by it. Under load there is no other flush, and the next
+                // start would hold everything behind the last one as not yet committed.
+                self.flushed = self.store.flushed_index();
                 self.store.begin_writeback();
             }
         }

@@ -16,7 +16,7 @@ const TURN_COUNT: usize = 4096;
 pub(super) struct BoundedMemory {
     limits: BatcherLimits,
     /// What a start may find behind its commit hint, besides what is in flight. In a `memory` cluster the hint on the disk
-    /// is as old as the segment at worst: nothing is flushed while there is something to write.
+    /// is as old as the roll before the last at worst: nothing else is flushed while there is something to write.
     recovered_bytes: u64,
 }
 

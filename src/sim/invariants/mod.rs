@@ -185,7 +185,7 @@ impl Book {
         segment_bytes: u64,
         retention: RetentionSettings,
     ) -> Self {
-        let recovered_bytes = if durable { 0 } else { segment_bytes };
+        let recovered_bytes = if durable { 0 } else { 2 * segment_bytes };
         let election = election_safety::ElectionSafety::default();
         let leaders = election.count();
         let mut all: Vec<Box<dyn Invariant>> = vec![
