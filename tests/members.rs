@@ -463,22 +463,20 @@ fn a_node_is_replaced_also_where_retention_has_trimmed_the_log_and_nobody_publis
 /// With all disks changed, what retention keeps is still there: new disks get it, and not only what came after them.
 #[test]
 fn what_is_retained_outlives_every_disk() {
+    const KEPT_BYTES: usize = 16 << 20;
     let mut cluster = TestCluster::start_with(3, |settings| {
-        settings.log.retention_bytes = Some(16 << 20);
-        settings.log.retention_slack_bytes = Some(16 << 20);
+        settings.log.retention_bytes = Some(KEPT_BYTES as u64);
+        settings.log.retention_slack_bytes = Some(KEPT_BYTES as u64);
     });
     let lines: String = (0..60 * 64).map(|line| format!("{line:08} {}\n", "x".repeat(16 << 10))).collect();
     publish(&cluster, &lines);
     let before = cluster.at_rest();
-    let from = before[0]["first_offset"].to_string();
     let read = |cluster: &TestCluster, place: usize| {
         let server = cluster.server(place);
-        run(&["subscribe", "--servers", &server, "--from", &from, "--until-end", "--json"])
-            .expect_code(0)
-            .stdout
+        run(&["subscribe", "--servers", &server, "--until-end", "--json"]).expect_code(0).stdout
     };
-    let kept = read(&cluster, 0);
-    assert!(from != "1" && kept.len() > 16 << 20, "{from}: {} bytes", kept.len());
+    let (from, kept) = (&before[0]["first_offset"], read(&cluster, 0));
+    assert!(*from != 1 && kept.len() > KEPT_BYTES, "{from}: {} bytes", kept.len());
     for place in 0..3 {
         lose_disk(&mut cluster, place);
         let (id, servers) = (cluster.nodes[place].id.to_string(), cluster.servers());
@@ -496,11 +494,15 @@ fn what_is_retained_outlives_every_disk() {
     }
     cluster.settled();
     cluster.crash_all();
-    let after = cluster.settled();
-    for (place, row) in after.iter().enumerate() {
-        assert_eq!(row["first_offset"], before[0]["first_offset"], "node {}", place + 1);
+    cluster.settled();
+    // The leader looks every second whether its log is to begin later: not under the eyes of a reader.
+    std::thread::sleep(Duration::from_millis(2500));
+    for (place, row) in cluster.settled().iter().enumerate() {
         assert_eq!(row["producers_checksum"], before[0]["producers_checksum"], "node {}", place + 1);
-        assert!(read(&cluster, place) == kept, "node {}", place + 1);
+        // Segments of a node whose start cut a torn tail off begin elsewhere, and one that leads gives the next disk what
+        // its own keep: at least what the settings say, and it may be a little less than what was there before.
+        let (first, has) = (&row["first_offset"], read(&cluster, place));
+        assert!(has.len() > KEPT_BYTES && kept.ends_with(&has), "node {}: from {first}", place + 1);
     }
 }
 
