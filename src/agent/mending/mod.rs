@@ -11,7 +11,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 pub use plan::{Inquiry, Missing, Verdict};
 
@@ -130,9 +130,11 @@ pub struct Mending<D: Disk> {
     told_ns: u64,
     /// Answers whose ring was full.
     replies: VecDeque<BatcherReply>,
-    /// Why this node cannot be mended, until when it stays, and who has asked meanwhile.
+    /// Why this node cannot be mended, and until when it stays.
     given_up: Option<(Fatal, u64)>,
-    asked_here: BTreeSet<NodeId>,
+    /// How often others have been answered here, and when that was last.
+    answered: BTreeMap<NodeId, u32>,
+    answered_ns: u64,
 }
 
 impl<D: Disk> Agent for Mending<D> {
@@ -192,7 +194,8 @@ impl<D: Disk> Mending<D> {
             told_ns: 0,
             replies: VecDeque::new(),
             given_up: None,
-            asked_here: BTreeSet::new(),
+            answered: BTreeMap::new(),
+            answered_ns: 0,
         }
     }
 
@@ -307,7 +310,8 @@ impl<D: Disk> Mending<D> {
         let port = &mut self.ports[place];
         if port.rings.to_sender.push(SenderCommand::Mend { message, entries }).is_ok() {
             self.counters.answers.increment();
-            self.asked_here.insert(port.rings.peer);
+            *self.answered.entry(port.rings.peer).or_default() += 1;
+            self.answered_ns = self.now_ns;
         }
     }
 
@@ -453,13 +457,15 @@ impl<D: Disk> Mending<D> {
         self.control.fail(fatal);
     }
 
-    /// The others may need to know what is lost here to come to the same conclusion.
+    /// The others may need to know what is lost here to come to the same conclusion, which takes two answers.
     fn leave_when_heard(&mut self) {
         let Some((fatal, until_ns)) = &self.given_up else { return };
-        let all_asked = self.ports.iter().all(|port| self.asked_here.contains(&port.rings.peer));
+        let heard = |peer: &NodeId| self.answered.get(peer).is_some_and(|answers| *answers >= 2);
+        let all_heard = self.ports.iter().all(|port| heard(&port.rings.peer));
         // An answer that was just queued still has to be sent.
-        let settled_ns = until_ns.saturating_sub(LINGER_NS - NS_PER_S / 2);
-        if self.now_ns >= *until_ns || (all_asked && self.now_ns >= settled_ns) {
+        let begun_ns = until_ns.saturating_sub(LINGER_NS);
+        let settled_ns = begun_ns.max(self.answered_ns) + NS_PER_S / 2;
+        if self.now_ns >= *until_ns || (all_heard && self.now_ns >= settled_ns) {
             self.control.fail(fatal.clone());
         }
     }

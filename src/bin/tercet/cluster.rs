@@ -54,6 +54,9 @@ pub struct Cluster {
     pub nodes: Vec<NodeProcess>,
 }
 
+/// For so long a process may outlive its stderr.
+const GONE_AFTER: Duration = Duration::from_secs(1);
+
 /// Where ports are looked for: below those that systems give to connections, one of which would take the port of a node
 /// that is killed and started again.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
@@ -200,9 +203,14 @@ impl NodeProcess {
             return Ok(());
         }
         // Its stderr closes a moment before the process is gone.
-        std::thread::sleep(Duration::from_millis(50));
-        let code =
-            self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()).and_then(|s| s.code());
+        let gone = Instant::now() + GONE_AFTER;
+        let code = loop {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if ended.is_some() || Instant::now() >= gone {
+                break ended.and_then(|status| status.code());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         let said = self.last_line.lock().clone();
         match code {
             Some(code) => {
