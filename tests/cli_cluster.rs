@@ -388,7 +388,7 @@ fn a_transfer_is_done_where_the_node_leads_already_and_refused_to_a_stranger() {
 
 #[test]
 fn leadership_moves_to_every_node_under_load_without_an_error_or_a_duplicate() {
-    let cluster = TestCluster::start(3);
+    let cluster = TestCluster::start_with(3, cluster::calm);
     let lines: Vec<String> = (0..12_000).map(|n| format!("event {n}")).collect();
     let (input, log) = (cluster.path("input"), cluster.path("acks"));
     fs::write(&input, lines.join("\n")).unwrap();

@@ -10,13 +10,13 @@ use cluster::{TERCET, run};
 
 #[test]
 fn the_demo_proves_everything_and_leaves_nothing_behind() {
-    let ended = run(&["demo", "--json", "--load", "2s"]).expect_code(0);
+    let ended = run(&["demo", "--json", "--load", "4s"]).expect_code(0);
     let report = ended.json();
     assert_eq!(report["ok"], true);
     let proofs = report["proofs"].as_object().unwrap();
     assert!(proofs.len() >= 7 && proofs.values().all(|holds| holds == true), "{report}");
-    assert_eq!(report["sent"], 10_000);
-    assert_eq!(report["acknowledged"], 10_000);
+    assert_eq!(report["sent"], 20_000);
+    assert_eq!(report["acknowledged"], 20_000);
     assert_eq!(report["published_again"]["duplicates"], 1707);
     for field in ["outage_ms", "slowest_event_ms", "restart_ms", "startup_ms"] {
         assert!(report[field].as_f64().unwrap() > 0.0, "{field}");

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use raw::{RawClient, RawCluster, free_ports, start_cluster};
+use raw::{RawClient, RawCluster, start_cluster};
 use tercet::base::ids::{ClusterId, GroupId, Incarnation, LogIndex, NodeId, Offset, Sequence};
 use tercet::base::prng::Prng;
 use tercet::config::ThreadingMode;
@@ -57,6 +57,7 @@ fn hello_bytes(purpose: Purpose) -> Vec<u8> {
 }
 
 fn publish_works(cluster: &RawCluster, first: u64) {
+    wait_leader(cluster);
     let leader =
         cluster.nodes.iter().position(|node| node.status().role == NodeRole::Leader).expect("a leader");
     let mut client = RawClient::connect(cluster.nodes[leader].client, Purpose::Publisher);
@@ -76,7 +77,7 @@ fn wait_leader(cluster: &RawCluster) {
 
 #[test]
 fn strangers_are_closed_and_counted_and_nothing_else_changes() {
-    let cluster = start_cluster(3, mode(), &free_ports(6));
+    let cluster = start_cluster(3, mode());
     wait_leader(&cluster);
     publish_works(&cluster, 1);
     let client = cluster.nodes[0].client;
@@ -108,7 +109,7 @@ fn strangers_are_closed_and_counted_and_nothing_else_changes() {
 
 #[test]
 fn half_open_connections_and_truncated_hellos_are_closed_in_time() {
-    let cluster = start_cluster(1, mode(), &free_ports(2));
+    let cluster = start_cluster(1, mode());
     wait_leader(&cluster);
     let addresses = [cluster.nodes[0].client, cluster.nodes[0].settings.own().peer];
     for address in addresses {
@@ -126,7 +127,7 @@ fn half_open_connections_and_truncated_hellos_are_closed_in_time() {
 
 #[test]
 fn impossible_frames_after_a_good_hello_end_the_connection_alone() {
-    let cluster = start_cluster(1, mode(), &free_ports(2));
+    let cluster = start_cluster(1, mode());
     wait_leader(&cluster);
     let client = cluster.nodes[0].client;
     let huge = u32::MAX.to_le_bytes();
@@ -177,7 +178,7 @@ fn peer_reply(address: SocketAddr, hello: &PeerHello) -> Option<RefuseCode> {
 
 #[test]
 fn pitfall_47_and_48_other_clusters_and_reformatted_peers_are_refused() {
-    let cluster = start_cluster(3, mode(), &free_ports(6));
+    let cluster = start_cluster(3, mode());
     wait_leader(&cluster);
     let settings = &cluster.nodes[0].settings;
     let address = settings.own().peer;
@@ -210,7 +211,7 @@ fn pitfall_47_and_48_other_clusters_and_reformatted_peers_are_refused() {
 
 #[test]
 fn a_node_set_to_another_durability_is_refused() {
-    let cluster = start_cluster(3, mode(), &free_ports(6));
+    let cluster = start_cluster(3, mode());
     let settings = &cluster.nodes[0].settings;
     let hello = PeerHello {
         offer: ProtocolOffer::OURS,
@@ -234,7 +235,7 @@ fn cluster_incarnation(cluster: &RawCluster, node: usize) -> Incarnation {
 
 #[test]
 fn who_asks_and_never_reads_is_held_up_and_costs_nobody_else_anything() {
-    let cluster = start_cluster(1, mode(), &free_ports(2));
+    let cluster = start_cluster(1, mode());
     wait_leader(&cluster);
     for purpose in [Purpose::Subscriber, Purpose::Control] {
         let mut stream = TcpStream::connect(cluster.nodes[0].client).expect("connects");
@@ -261,7 +262,7 @@ fn who_asks_and_never_reads_is_held_up_and_costs_nobody_else_anything() {
 
 #[test]
 fn half_open_connections_keep_nobody_out() {
-    let cluster = start_cluster(3, mode(), &free_ports(6));
+    let cluster = start_cluster(3, mode());
     wait_leader(&cluster);
     let mut held = Vec::new();
     for _ in 0..400 {

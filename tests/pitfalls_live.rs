@@ -76,8 +76,8 @@ fn pitfall_45_a_leader_stopped_and_continued_answers_no_read_from_the_past() {
     client.send(&ClientMessage::CommitQuery { request_id: 7, leader_required: true });
     publish("meanwhile");
     let others: Vec<usize> = (0..3).filter(|place| *place != old).collect();
-    let read = run(&["subscribe", "--servers", &cluster.server(others[0]), "--until-end"]);
-    let committed = read.expect_code(0).stdout.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let read = cluster.read(others[0], "t");
+    let committed = read.iter().filter(|byte| **byte == b'\n').count() as u64;
     assert_eq!(committed, 2);
     cluster.nodes[old].signal(Signal::CONT);
     let answered = client.receive(|message| match message {

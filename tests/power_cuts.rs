@@ -87,6 +87,8 @@ fn memory_cluster() -> Cluster {
         durability: Durability::Memory,
         threads: ThreadingMode::Shared,
         segment_bytes: Some(8 << 20),
+        // No busy machine takes leadership from whom a test is about.
+        heartbeat_interval: Some(std::time::Duration::from_millis(200)),
         ..Plan::new(tercet)
     };
     Cluster::start(&plan, &Interrupt::default()).unwrap()

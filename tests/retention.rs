@@ -158,7 +158,8 @@ fn a_follower_behind_the_floor_comes_back_by_its_leaders_checkpoint() {
         rows.iter().all(|row| row["log_checksum"] == rows[0]["log_checksum"]).then_some(())
     });
     // It is a full member: with it alone the leader has a quorum, and after a crash it is still one.
-    let other = 3 - away - cluster.leader();
+    let leader = cluster.leader();
+    let other = (0..3).find(|&place| place != away && place != leader).unwrap();
     cluster.nodes[other].kill();
     lines = publish(&cluster, lines, 1);
     cluster.nodes[away].kill();

@@ -5,7 +5,7 @@ mod raw;
 
 use std::time::{Duration, Instant};
 
-use raw::{RawClient, free_ports, start_cluster};
+use raw::{RawClient, start_cluster};
 use tercet::base::ids::{Epoch, Offset, ProducerId, Sequence};
 use tercet::config::ThreadingMode;
 use tercet::protocol::client::{AckKind, NodeRole, PublishErrorCode, Purpose};
@@ -29,7 +29,7 @@ fn leader_of(cluster: &raw::RawCluster) -> usize {
 }
 
 fn events_round_trip(mode: ThreadingMode) {
-    let cluster = start_cluster(3, mode, &free_ports(6));
+    let cluster = start_cluster(3, mode);
     let leader = leader_of(&cluster);
     let mut client = RawClient::connect(cluster.nodes[leader].client, Purpose::Publisher);
     let opened = client.open_producer("raw");
@@ -76,7 +76,7 @@ fn events_reach_a_quorum_and_every_reader_in_dedicated_mode() {
 #[test]
 fn a_single_node_and_five_nodes_do_the_same() {
     for nodes in [1, 5] {
-        let cluster = start_cluster(nodes, ThreadingMode::Shared, &free_ports(usize::from(nodes) * 2));
+        let cluster = start_cluster(nodes, ThreadingMode::Shared);
         let leader = leader_of(&cluster);
         let mut client = RawClient::connect(cluster.nodes[leader].client, Purpose::Publisher);
         let opened = client.open_producer("raw");
@@ -93,8 +93,7 @@ fn a_single_node_and_five_nodes_do_the_same() {
 
 #[test]
 fn a_restarted_cluster_remembers_events_and_producers() {
-    let ports = free_ports(6);
-    let mut cluster = start_cluster(3, ThreadingMode::Shared, &ports);
+    let mut cluster = start_cluster(3, ThreadingMode::Shared);
     for round in 0..3u64 {
         let leader = leader_of(&cluster);
         let mut client = RawClient::connect(cluster.nodes[leader].client, Purpose::Publisher);
@@ -116,8 +115,7 @@ fn a_restarted_cluster_remembers_events_and_producers() {
 
 #[test]
 fn a_hard_state_that_is_older_than_the_log_is_refused() {
-    let ports = free_ports(2);
-    let mut cluster = start_cluster(1, ThreadingMode::Shared, &ports);
+    let mut cluster = start_cluster(1, ThreadingMode::Shared);
     leader_of(&cluster);
     let node = cluster.nodes.remove(0);
     assert_eq!(node.running.shut_down(), None);

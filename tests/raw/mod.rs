@@ -2,12 +2,16 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[path = "../../tools/lab/ports.rs"]
+mod ports;
+
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tercet::base::clock::{NS_PER_MS, NS_PER_S};
 use tercet::base::ids::{ClusterId, Epoch, GroupId, NodeId, Offset, ProducerId, Sequence};
 use tercet::base::limits::FRAME_BYTES_MAX;
 use tercet::config::{NodeAddresses, Settings, ThreadingMode};
@@ -20,13 +24,6 @@ use tercet::protocol::client::{
 use tercet::protocol::frame::{ProtocolOffer, split_frame_within};
 
 const GROUP: GroupId = GroupId(0);
-
-/// Ports that nobody used a moment ago.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port")).collect();
-    held.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
-}
 
 /// One node of the cluster.
 pub struct RawNode {
@@ -60,19 +57,15 @@ pub struct RawCluster {
     pub dir: TempDir,
 }
 
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
-}
-
-/// Formats and starts a cluster; `ports` are two a node.
-pub fn start_cluster(nodes: u16, mode: ThreadingMode, ports: &[u16]) -> RawCluster {
+/// Formats and starts a cluster. A client of raw frames follows no leader, so none is suspected because it did not get
+/// its turn on a busy machine.
+pub fn start_cluster(nodes: u16, mode: ThreadingMode) -> RawCluster {
     let dir = tempfile::tempdir().expect("a directory");
-    let addresses: Vec<NodeAddresses> = (0..nodes)
-        .map(|place| NodeAddresses {
-            id: NodeId(place + 1),
-            client: local(ports[usize::from(place) * 2]),
-            peer: local(ports[usize::from(place) * 2 + 1]),
-        })
+    let free = ports::free_addresses_in(23_000..31_000, 2 * usize::from(nodes)).expect("free ports");
+    let addresses: Vec<NodeAddresses> = free
+        .chunks_exact(2)
+        .zip(1..)
+        .map(|(pair, id)| NodeAddresses { id: NodeId(id), client: pair[0], peer: pair[1] })
         .collect();
     let nodes = addresses
         .iter()
@@ -81,6 +74,8 @@ pub fn start_cluster(nodes: u16, mode: ThreadingMode, ports: &[u16]) -> RawClust
             let mut settings = Settings::with_defaults("raw", own.id, data_dir, &addresses);
             settings.threads.mode = mode;
             settings.log.segment_bytes = 8 << 20;
+            settings.election.heartbeat_interval_ns = 400 * NS_PER_MS;
+            settings.election.disk_stall_limit_ns = 10 * NS_PER_S;
             tercet::node::format(&settings).expect("formats");
             start_node(settings)
         })

@@ -8,7 +8,7 @@ use crate::client::{ClientError, MemberClient, MemberStep};
 use crate::protocol::client::{ChangeKind, ChangeOutcome, MemberChange};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(1);
 const NODE: NodeId = NodeId(3);
 const NEW: Incarnation = Incarnation(77);
 

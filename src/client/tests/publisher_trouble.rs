@@ -34,7 +34,8 @@ fn pitfall_26_a_new_leader_gets_everything_unacknowledged_again_in_order() {
     cluster.elect(2, Some(150));
     let begun = Instant::now();
     publisher.drain(PATIENCE, |ack| acks.push(ack)).unwrap();
-    assert!(begun.elapsed() < Duration::from_millis(500), "the news came over a standing connection");
+    let silence_limit = cluster.options().leader_silence_limit;
+    assert!(begun.elapsed() < silence_limit / 2, "the news came over a standing connection");
     assert_covers(&acks, 1, 300);
     assert_log(&cluster, 300);
     assert_eq!(resent(&acks), 200);
@@ -187,11 +188,11 @@ fn a_silent_leader_is_left_for_the_one_that_others_name() {
 fn a_leader_silent_but_alive_is_asked_by_ping_and_not_left() {
     let cluster = Cluster::start(1);
     let mut options = cluster.options();
-    options.leader_silence_limit = Duration::from_millis(400);
+    options.leader_silence_limit = Duration::from_secs(2);
     let mut publisher = Publisher::open(options, "p").unwrap();
     cluster.state().ack_limit = 0;
     publish_range(&mut publisher, 1, 5);
-    publisher.poll(Duration::from_millis(1000), |_| {}).unwrap();
+    publisher.poll(Duration::from_secs(5), |_| {}).unwrap();
     assert_eq!(cluster.state().frames.iter().flatten().filter(|sequence| **sequence == 1).count(), 1);
     cluster.release();
     let mut acks = Vec::new();
@@ -239,5 +240,5 @@ fn come_and_go(seed: u64) {
     publisher.drain(PATIENCE, |ack| acks.push(ack)).unwrap();
     assert_covers(&acks, 1, sent);
     assert_log(&cluster, sent);
-    assert!(sent > 500, "seed {seed}: {sent}");
+    assert!(sent >= 500, "seed {seed}: {sent}");
 }

@@ -6,7 +6,7 @@ use super::fake::{Cluster, babbler, dead_address};
 use crate::base::ids::{LogIndex, NodeId, Offset};
 use crate::client::{ClientError, CommitPosition, NodeRole, query_commit, query_status, query_status_all};
 
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_secs(1);
 
 #[test]
 fn every_node_that_answers_has_a_status_and_the_others_an_error() {

@@ -8,7 +8,7 @@ use crate::client::{ClientError, Transferred, transfer_leadership};
 use crate::protocol::client::TransferOutcome;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(1);
 
 #[test]
 fn the_leader_is_found_from_a_follower_and_the_new_leader_confirms() {
