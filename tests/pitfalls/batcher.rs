@@ -7,16 +7,20 @@ use tercet::agent::commands::{
     BatcherReply, ConductorNotice, ConductorRequest, Contact, ContactVerdict, LogCommand, LogEvent,
     PeerIdentity, SenderCommand,
 };
+use tercet::agent::control::Fatal;
 use tercet::base::clock::{Clock, NS_PER_MS, NS_PER_S};
 use tercet::base::ids::{EntryId, Incarnation, LogIndex, Offset, Sequence, Term};
-use tercet::entry::{Entry, LogFloor};
+use tercet::entry::{Entry, LogFloor, SealContext, encode_noop};
 use tercet::log::layout::{ENTRIES_POSITION, segment_name};
 use tercet::log::{LogStore, SegmentMark, StoredHardState};
 use tercet::protocol::client::AckKind;
 use tercet::raft::{LogView, Message, Role};
 use tercet::sim::disk::SimDisk;
 
-use crate::bench::{Bench, batch_after, data_dir, first_entry, formatted, id, n, noop_after, options};
+use crate::bench::{
+    Bench, batch_after, context_after, data_dir, first_entry, formatted, id, n, noop_after, open_after,
+    options,
+};
 
 fn heartbeat(term: u64, commit: u64, round: u64) -> Message {
     Message::Heartbeat { term: Term(term), commit: LogIndex(commit), round }
@@ -241,6 +245,60 @@ fn pitfall_28_a_report_of_the_log_before_a_truncation_makes_nothing_stable_or_re
     bench.report(1, 3);
     assert_eq!(bench.acknowledged_to(3), Some(3));
     assert_eq!(bench.delivery.commit_tail.readable_index(), 3);
+}
+
+/// What a reader of the files is told to end with: an entry, and the last event up to there.
+#[test]
+fn pitfall_29_what_can_be_read_ends_where_the_file_does_and_not_where_the_commit_index_is() {
+    let open = open_after(&first_entry(), 2);
+    let one = batch_after(&open, 2, 1, 10);
+    let two = batch_after(&one, 2, 2, 10);
+    let mut bench = Bench::fresh();
+    bench.hear_entries(2, 2, id(0, 1), &[open, one, two], 4);
+    let tail = bench.delivery.commit_tail.clone();
+    let readable = || (tail.readable_index(), tail.readable_offset());
+    assert_eq!((tail.commit_index(), tail.last_offset(), readable()), (4, 2, (1, 0)));
+    bench.report(0, 3);
+    assert_eq!(readable(), (3, 1));
+    bench.report(0, 4);
+    assert_eq!(readable(), (4, 2));
+}
+
+/// Rule 16: it ends with the reason, and says nothing of what it could not apply. It went round that entry for ever.
+#[test]
+fn a_committed_entry_that_cannot_be_applied_ends_the_node() {
+    let noop = noop_after(&first_entry(), 2);
+    let of_a_stranger = batch_after(&noop, 2, 1, 10);
+    let after = noop_after(&of_a_stranger, 2);
+    let mut bench = Bench::fresh();
+    bench.hear_entries(2, 2, id(0, 1), &[noop, of_a_stranger, after], 4);
+    let Some(Fatal::Unknown(reason)) = bench.control.fatal() else { panic!("it goes on") };
+    assert!(reason.contains("cannot apply the entry at"), "{reason}");
+    assert_eq!(bench.batcher.applied().0, LogIndex(2));
+    bench.flush();
+    bench.wait(NS_PER_S);
+    assert_eq!(bench.batcher.applied().0, LogIndex(2), "nothing may be applied any more");
+    assert_eq!(bench.delivery.commit_tail.commit_index(), 0, "it was told nothing of that turn");
+    let said = bench.said_to(3);
+    assert!(said.is_empty(), "it does not campaign either: {said:?}");
+}
+
+/// The core counts an entry that the log did not take: nothing may come of that before the node ends. It panicked.
+#[test]
+fn an_entry_that_does_not_continue_the_log_ends_the_node_before_anything_is_made_of_it() {
+    // As if the leader's first entry were another one.
+    let stray = noop_after(&noop_after(&first_entry(), 0), 2);
+    let context = SealContext { index: LogIndex(2), ..context_after(Some(&stray), 2) };
+    let strange = encode_noop(&context);
+    let mut bench = Bench::fresh();
+    bench.said_to(2);
+    bench.hear_entries(2, 2, id(0, 1), std::slice::from_ref(&strange), 2);
+    let Some(Fatal::Divergence(reason)) = bench.control.fatal() else { panic!("it goes on") };
+    assert!(reason.contains("does not continue this node's log"), "{reason}");
+    assert_eq!(bench.batcher.applied().0, LogIndex(0));
+    assert!(!bench.written.iter().any(|command| matches!(command, LogCommand::Append(_))));
+    bench.wait(NS_PER_S);
+    assert_eq!((bench.batcher.applied().0, bench.acknowledged_to(2)), (LogIndex(0), None));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use tercet::base::ids::{
 };
 use tercet::entry::{
     BatchAccumulator, BatchLimits, Configuration, Durability, Entry, EventParts, Member, ProducerRef,
-    SealContext, encode_configuration, encode_event, encode_noop,
+    SealContext, encode_configuration, encode_event, encode_noop, encode_open_producer,
 };
 use tercet::log::{Identity, LogOptions, Pulse, format};
 use tercet::metrics::Counters;
@@ -104,7 +104,7 @@ pub fn noop_after(last: &Entry, term: u64) -> Entry {
     encode_noop(&context_after(Some(last), term))
 }
 
-/// One event of producer 1 with a body of so many bytes.
+/// One event with a body of so many bytes.
 pub fn event(sequence: u64, body: &[u8]) -> Vec<u8> {
     let parts = EventParts {
         sequence: Sequence(sequence),
@@ -119,11 +119,16 @@ pub fn event(sequence: u64, body: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// An entry of one event of a producer that stands in it by name, so that any node can apply it.
+/// The entry that opens producer 'p', whose id is this entry's index.
+pub fn open_after(last: &Entry, term: u64) -> Entry {
+    encode_open_producer(&context_after(Some(last), term), "p").unwrap()
+}
+
+/// An entry of one event of producer 2, which [`open_after`] the log's first entry opens.
 pub fn batch_after(last: &Entry, term: u64, sequence: u64, body_bytes: usize) -> Entry {
     let mut batch =
         BatchAccumulator::new(BatchLimits { events_max: 64, bytes_max: 1 << 20, delay_max_ns: 1 });
-    let producer = ProducerRef { id: ProducerId(1), epoch: Epoch(1), name: "p" };
+    let producer = ProducerRef { id: ProducerId(2), epoch: Epoch(1), name: "p" };
     batch.push(0, producer, &event(sequence, &vec![b'x'; body_bytes])).unwrap();
     batch.seal(&context_after(Some(last), term))
 }

@@ -32,7 +32,7 @@ impl Applied {
 }
 
 impl<C: Clock> Batcher<C> {
-    /// Applies everything up to `commit`.
+    /// Applies everything up to `commit`; less, and without a word to anybody, where an entry ends the node.
     pub(super) fn commit_to(&mut self, commit: LogIndex) {
         assert!(commit <= self.tail.index, "nothing beyond the log's end is committed");
         while self.applied.index < commit {
@@ -40,6 +40,9 @@ impl<C: Clock> Batcher<C> {
             let entry =
                 self.hot.get(index).cloned().expect("entries past the applied index are in the hot tail");
             self.apply(&entry);
+            if self.control.is_stopped() {
+                return;
+            }
             let delivered = is_planted(Bug::UncommittedDelivered);
             if !delivered && self.rings.to_delivery.push(DeliveryNotice::Committed(entry)).is_err() {
                 // Delivery finds the gap and reads the log instead: a slow subscriber delays nobody.

@@ -264,27 +264,14 @@ impl<C: Clock> Agent for Batcher<C> {
 
     fn do_work(&mut self, now_ns: u64, _readiness: &[Readiness]) -> usize {
         self.begin_turn(now_ns);
-        let mut work = self.drain_backlogs();
-        work += self.drain_log_events();
-        self.settle(Vec::new());
-        work += self.drain_notices();
-        self.tell_members();
-        self.say_why_it_waits();
-        self.watch_disk();
-        work += self.drain_peers();
-        work += self.fire_timers();
-        self.settle(Vec::new());
-        work += self.drain_requests();
-        work += self.seal_if_due();
-        work += self.trim_if_due();
-        self.go_on_with_handover();
-        self.settle(Vec::new());
-        work += self.pump_peers();
-        self.settle(Vec::new());
-        self.publish_readable();
-        self.trim_hot_tail();
-        work += self.checkpoint_if_due();
-        self.check_drained();
+        let mut work = self.listen();
+        // Who cannot go on says nothing more, also in the turn in which that turned out.
+        if !self.control.is_stopped() {
+            work += self.serve();
+        }
+        if !self.control.is_stopped() {
+            work += self.pass_on();
+        }
         work
     }
 
@@ -306,6 +293,42 @@ impl<C: Clock> Agent for Batcher<C> {
 }
 
 impl<C: Clock> Batcher<C> {
+    /// What the disk, the other nodes and the clock say.
+    fn listen(&mut self) -> usize {
+        let mut work = self.drain_backlogs();
+        work += self.drain_log_events();
+        self.settle(Vec::new());
+        work += self.drain_notices();
+        self.tell_members();
+        self.say_why_it_waits();
+        self.watch_disk();
+        work += self.drain_peers();
+        work += self.fire_timers();
+        self.settle(Vec::new());
+        work
+    }
+
+    /// What clients want, and what this node wants of itself.
+    fn serve(&mut self) -> usize {
+        let mut work = self.drain_requests();
+        work += self.seal_if_due();
+        work += self.trim_if_due();
+        self.go_on_with_handover();
+        self.settle(Vec::new());
+        work
+    }
+
+    /// What others are to know.
+    fn pass_on(&mut self) -> usize {
+        let mut work = self.pump_peers();
+        self.settle(Vec::new());
+        self.publish_readable();
+        self.trim_hot_tail();
+        work += self.checkpoint_if_due();
+        self.check_drained();
+        work
+    }
+
     /// The Raft node, for invariants in the simulator.
     #[must_use]
     pub const fn raft(&self) -> &Raft {

@@ -78,7 +78,7 @@ impl<C: Clock> Batcher<C> {
             work += self.drain_link_states(slot);
             for _ in 0..self.settings.limits.peer_messages_limit {
                 // A disk that is far behind stops intake: the leader's window is bounded, so this is the backstop.
-                if !self.writer_keeps_up() {
+                if self.control.is_stopped() || !self.writer_keeps_up() {
                     break;
                 }
                 let Some(received) = self.peers[slot].rings.from_receiver.pop() else { break };
@@ -172,9 +172,10 @@ impl<C: Clock> Batcher<C> {
     }
 
     /// Carries out whatever the core wants done, until it wants nothing more. `received` are the entries that came
-    /// with the Append just stepped.
+    /// with the Append just stepped. Where something of it ends the node, nothing that follows is carried out: the core
+    /// believes that it was done.
     pub(super) fn settle(&mut self, mut received: Vec<Entry>) {
-        while self.raft.has_ready() {
+        while !self.control.is_stopped() && self.raft.has_ready() {
             let ready = self.raft.ready();
             for request in ready.timers {
                 self.timers.apply(request, self.now_ns);
@@ -193,6 +194,9 @@ impl<C: Clock> Batcher<C> {
             }
             for op in ready.log_ops {
                 self.carry_out(op, &mut received);
+                if self.control.is_stopped() {
+                    return;
+                }
             }
             if let Some(change) = changed {
                 if change.role == Role::Leader && !self.led_before {
@@ -205,6 +209,9 @@ impl<C: Clock> Batcher<C> {
             }
             if let Some(commit) = ready.commit_index {
                 self.commit_to(commit);
+                if self.control.is_stopped() {
+                    return;
+                }
             }
             for (token, outcome) in ready.reads {
                 self.finish_read(token, outcome.is_ok());

@@ -205,7 +205,9 @@ impl<C: Clock> Batcher<C> {
 
     /// Hands a checkpoint of the applied state to the log writer where one is due.
     pub(super) fn checkpoint_if_due(&mut self) -> usize {
-        if !self.retention.checkpoint_is_due || self.retention.checkpoint_is_out {
+        // What could not be applied whole is no state to begin with.
+        let may_be = !self.retention.checkpoint_is_out && !self.control.is_stopped();
+        if !self.retention.checkpoint_is_due || !may_be {
             return 0;
         }
         // What is applied and not written yet is on its way to the writer, before this: a node that is behind for long
